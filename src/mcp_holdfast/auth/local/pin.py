@@ -1,0 +1,141 @@
+"""The PIN that the owner signs in with: hashed, and hard to guess even for someone with many addresses."""
+
+import asyncio
+import ipaddress
+import logging
+import os
+import secrets
+import time
+from typing import Any
+
+from cryptography.exceptions import InvalidKey
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from key_value.aio.protocols import AsyncKeyValue
+
+log = logging.getLogger(__name__)
+
+COLLECTION = "holdfast-login"
+PIN = "pin"
+EVERYONE = "tries of everyone"
+
+FREE_TRIES_OF_ADDRESS = 5
+LONGEST_DELAY_OF_ADDRESS = 15 * 60
+FREE_TRIES_OF_EVERYONE = 50
+LONGEST_DELAY_OF_EVERYONE = 60
+TRIES_ARE_REMEMBERED_FOR = 24 * 3600
+ADDRESS_IS_KNOWN_FOR = 30 * 24 * 3600
+
+
+class WrongPin(Exception):
+    """The PIN is not the right one."""
+
+
+class TooManyTries(Exception):
+    """No PIN is looked at before `retry_after` seconds have passed."""
+
+    def __init__(self, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"too many tries, next one in {retry_after} s")
+
+
+class PinCheck:
+    """Checks PINs. Failed tries are counted in the store, so a restart does not forgive them."""
+
+    def __init__(self, store: AsyncKeyValue) -> None:
+        self._store = store
+        self._hash = ""
+        self._one_at_a_time = asyncio.Lock()
+
+    async def prepare(self, given: str | None) -> str | None:
+        """Take the given PIN, or the stored one, or make one up. Return it if it was made up just now."""
+        stored = await self._store.get(PIN, collection=COLLECTION)
+        if given is not None:
+            self._hash = _hash(given)
+            if stored is not None:
+                await self._store.delete(PIN, collection=COLLECTION)
+            return None
+        if stored is not None:
+            self._hash = stored["hash"]
+            return None
+        generated = f"{secrets.randbelow(10**4):04}-{secrets.randbelow(10**4):04}"
+        self._hash = _hash(generated)
+        await self._store.put(PIN, {"hash": self._hash}, collection=COLLECTION)
+        return generated
+
+    async def check(self, pin: str, address: str) -> None:
+        """Let the right PIN pass.
+
+        Tries are taken one at a time and count before they are looked at, so tries sent at once cannot slip through.
+
+        Raises:
+            WrongPin: it is another one.
+            TooManyTries: this address, or all together, must wait first.
+
+        """
+        address_key = f"tries of {_network(address)}"
+        async with self._one_at_a_time:
+            of_address, of_everyone = await self._tries(address_key), await self._tries(EVERYONE)
+            known = bool(of_address.get("known"))
+            _refuse_before(of_address, FREE_TRIES_OF_ADDRESS, LONGEST_DELAY_OF_ADDRESS)
+            if not known:
+                _refuse_before(of_everyone, FREE_TRIES_OF_EVERYONE, LONGEST_DELAY_OF_EVERYONE)
+                await self._count(EVERYONE, of_everyone)
+            await self._count(address_key, of_address)
+            if not await asyncio.to_thread(_matches, pin, self._hash):
+                log.warning("refused a wrong sign-in PIN", extra={"address": address})
+                raise WrongPin
+            remembered = {"failures": 0, "last": 0, "known": True}
+            await self._store.put(address_key, remembered, collection=COLLECTION, ttl=ADDRESS_IS_KNOWN_FOR)
+            if not known:
+                await self._store.put(EVERYONE, of_everyone, collection=COLLECTION, ttl=TRIES_ARE_REMEMBERED_FOR)
+
+    async def _tries(self, key: str) -> dict[str, Any]:
+        return await self._store.get(key, collection=COLLECTION) or {"failures": 0, "last": 0}
+
+    async def _count(self, key: str, tries: dict[str, Any]) -> None:
+        counted = {**tries, "failures": tries["failures"] + 1, "last": time.time()}
+        lifetime = ADDRESS_IS_KNOWN_FOR if tries.get("known") else TRIES_ARE_REMEMBERED_FOR
+        await self._store.put(key, counted, collection=COLLECTION, ttl=lifetime)
+
+
+def _refuse_before(tries: dict[str, Any], free: int, longest: int) -> None:
+    """Delay each try beyond the free ones, twice as long as the one before."""
+    excess = tries["failures"] - free
+    if excess < 0:
+        return
+    delay = min(2.0 ** min(excess, 30), longest)
+    remaining = tries["last"] + delay - time.time()
+    if remaining > 0:
+        raise TooManyTries(int(min(remaining, longest)) + 1)
+
+
+def _network(address: str) -> str:
+    """Who an address belongs to: an IPv6 customer has a whole /64."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else str(parsed)
+
+
+def _argon2(salt: bytes) -> Argon2id:
+    # OWASP's password storage recommendation for Argon2id: 19 MiB, 2 passes, 1 lane.
+    return Argon2id(salt=salt, length=32, iterations=2, lanes=1, memory_cost=19 * 1024)
+
+
+def _hash(pin: str) -> str:
+    return _argon2(os.urandom(16)).derive_phc_encoded(_normal(pin))
+
+
+def _matches(pin: str, encoded: str) -> bool:
+    try:
+        Argon2id.verify_phc_encoded(_normal(pin), encoded)
+    except InvalidKey:
+        return False
+    return True
+
+
+def _normal(pin: str) -> bytes:
+    """A PIN of digits may be typed with or without its separators."""
+    digits = pin.strip().replace("-", "").replace(" ", "")
+    return (digits if digits.isdigit() else pin.strip()).encode()

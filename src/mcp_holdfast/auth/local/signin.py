@@ -1,0 +1,148 @@
+"""The sign-in page: shows which client asks for what and, given the PIN, approves it."""
+
+import base64
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from mcp.server.auth.provider import construct_redirect_uri
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from mcp_holdfast.auth.local.pin import PinCheck, TooManyTries, WrongPin
+from mcp_holdfast.auth.local.tokens import AUTHORIZATION_REQUEST, ExpiredToken, InvalidToken, TokenSigner
+
+log = logging.getLogger(__name__)
+
+TEMPLATES = Environment(
+    loader=PackageLoader("mcp_holdfast.auth.local"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
+STYLE = TEMPLATES.get_template("style.css").render()
+STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+
+LONGEST_FORM = 64 * 1024
+
+
+class AuthorizationRequest(BaseModel):
+    """What a client asked for at /authorize. It travels, signed, in the page's URL: nothing is stored for strangers."""
+
+    client_id: str
+    client_name: str
+    redirect_uri: str
+    redirect_uri_provided_explicitly: bool
+    code_challenge: str
+    scopes: list[str]
+    state: str | None
+
+    @property
+    def redirect_host(self) -> str:
+        """Where the browser will be sent, for a person to judge."""
+        parts = urlsplit(self.redirect_uri)
+        return parts.netloc or f"{parts.scheme}:"
+
+
+class SigninPage:
+    """GET shows the page, POST takes the owner's answer."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        server_name: str,
+        signer: TokenSigner,
+        pin: PinCheck,
+        open_grant: Callable[[AuthorizationRequest], Awaitable[str]],
+    ) -> None:
+        self._server_name = server_name
+        self._base_url = base_url
+        self._signer = signer
+        self._pin = pin
+        self._open_grant = open_grant
+
+    def url(self, request: AuthorizationRequest, *, lifetime: int) -> str:
+        """The page's URL for a request, good for `lifetime` seconds and across restarts."""
+        claims = {"request": request.model_dump(), "exp": int(time.time()) + lifetime}
+        return f"{self._base_url}/signin?{urlencode({'request': self._signer.sign(AUTHORIZATION_REQUEST, claims)})}"
+
+    async def handle(self, http: Request) -> Response:
+        form = await _form(http) if http.method == "POST" else dict(http.query_params)
+        try:
+            claims = self._signer.verify(AUTHORIZATION_REQUEST, form.get("request", ""))
+        except ExpiredToken:
+            return self._message("This sign-in page has expired", 410)
+        except InvalidToken:
+            return self._message("This sign-in link is incomplete or was changed", 400)
+        request = AuthorizationRequest.model_validate(claims["request"])
+        if http.method == "GET":
+            return self._page(request, form["request"])
+        if form.get("answer") == "deny":
+            log.info("the owner denied a client", extra={"client": request.client_id})
+            return _send_back(request, error="access_denied", error_description="The owner denied the request")
+        return await self._approve(request, form, http.client.host if http.client else "unknown")
+
+    async def _approve(self, request: AuthorizationRequest, form: dict[str, str], address: str) -> Response:
+        try:
+            await self._pin.check(form.get("pin", ""), address)
+        except WrongPin:
+            return self._page(request, form["request"], error="That is not the PIN. Try again.", status=403)
+        except TooManyTries as refusal:
+            error = f"Too many wrong PINs. Try again in {_duration(refusal.retry_after)}."
+            response = self._page(request, form["request"], error=error, status=429)
+            response.headers["Retry-After"] = str(refusal.retry_after)
+            return response
+        code = await self._open_grant(request)
+        log.info("the owner approved a client", extra={"client": request.client_id, "host": request.redirect_host})
+        return _send_back(request, code=code)
+
+    def _page(self, request: AuthorizationRequest, signed: str, *, error: str = "", status: int = 200) -> Response:
+        values = {"request": request, "signed": signed, "error": error}
+        return self._render("signin.html", values, status, form_targets=_form_targets(request.redirect_uri))
+
+    def _message(self, title: str, status: int) -> Response:
+        return self._render("message.html", {"title": title}, status)
+
+    def _render(self, template: str, values: dict[str, Any], status: int, *, form_targets: str = "") -> Response:
+        html = TEMPLATES.get_template(template).render(style=STYLE, server_name=self._server_name, **values)
+        policy = (
+            f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; base-uri 'none'; frame-ancestors 'none'; "
+            f"form-action 'self' {form_targets}".strip()
+        )
+        headers = {
+            "Content-Security-Policy": policy,
+            "X-Frame-Options": "DENY",
+            "X-Content-Type-Options": "nosniff",
+            # The URL carries the signed request; nobody else is to see it.
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-store",
+        }
+        return HTMLResponse(html, status, headers)
+
+
+async def _form(http: Request) -> dict[str, str]:
+    async with http.form(max_files=0, max_fields=10, max_part_size=LONGEST_FORM) as form:
+        return {name: value for name, value in form.items() if isinstance(value, str)}
+
+
+def _send_back(request: AuthorizationRequest, **parameters: str) -> Response:
+    answer = {**parameters, "state": request.state} if request.state is not None else parameters
+    location = construct_redirect_uri(request.redirect_uri, **answer)
+    return RedirectResponse(location, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+
+
+def _form_targets(redirect_uri: str) -> str:
+    """What form-action must allow: browsers apply it to every redirect that follows, and a website may send on."""
+    parts = urlsplit(redirect_uri)
+    if parts.scheme == "http":
+        return f"http://{parts.netloc}"
+    return f"{parts.scheme}:"
+
+
+def _duration(seconds: int) -> str:
+    if seconds < 120:
+        return f"{seconds} seconds"
+    return f"{-(-seconds // 60)} minutes"
