@@ -1,0 +1,41 @@
+"""The `holdfast` command."""
+
+import os
+import sys
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from mcp_holdfast import __version__
+from mcp_holdfast.settings import EXIT_CONFIG, ConfigurationError
+
+main = App(name="holdfast", help="Runs an MCP server whose users sign in once.", version=__version__)
+
+
+@main.command
+def serve(*gunicorn_arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
+    """Start the server; arguments go to gunicorn."""
+    from mcp_holdfast import serve as server
+
+    server.main(gunicorn_arguments)
+
+
+@main.command
+def check() -> None:
+    """Check the configuration, start nothing: exit 0 if the server could start with it, else 78 and all problems."""
+    from mcp_holdfast.app import plan
+
+    try:
+        checked = plan(os.environ)
+    except ConfigurationError as error:
+        sys.stderr.write(f"Holdfast could not start:\n{error}\n")
+        sys.exit(EXIT_CONFIG)
+    settings = checked.settings
+    print(f"server   {checked.server}")
+    print(f"login    {settings.provider}")
+    print(f"url      {settings.base_url}")
+    print(f"storage  {settings.backend}" + ("" if settings.backend == "memory" else f" in {settings.home}"))
+
+
+if __name__ == "__main__":
+    main()

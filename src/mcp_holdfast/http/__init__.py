@@ -1,0 +1,1 @@
+"""The ASGI application round the MCP server."""

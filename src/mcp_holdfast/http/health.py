@@ -1,0 +1,62 @@
+"""`/livez`: the process answers. `/readyz`: it can also store what a sign-in needs."""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+
+from key_value.aio.protocols import AsyncKeyValue
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+log = logging.getLogger(__name__)
+
+COLLECTION = "holdfast-probes"
+DEADLINE = 3.0
+RESULT_HOLDS_FOR = 1.0
+PROBE_LIFETIME = 300
+
+
+class Readiness:
+    """Writes, reads and deletes a record. One probe runs at a time: on a hung volume the others wait for it in vain."""
+
+    def __init__(self, store: AsyncKeyValue) -> None:
+        self._store = store
+        self._probe: asyncio.Task[str | None] | None = None
+        self._probed_at = 0.0
+
+    async def problem(self) -> str | None:
+        """Why the store cannot be used right now, None if it can. Answers within DEADLINE seconds."""
+        if self._probe is None or (self._probe.done() and time.monotonic() > self._probed_at + RESULT_HOLDS_FOR):
+            self._probe, self._probed_at = asyncio.create_task(self._try_the_store()), time.monotonic()
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._probe), DEADLINE)
+        except TimeoutError:
+            return f"the store has not answered for {time.monotonic() - self._probed_at:.0f} s"
+
+    async def _try_the_store(self) -> str | None:
+        # The process's own name: replicas that probe one store must not see each other's record.
+        key, value = f"{socket.gethostname()} {os.getpid()}", {"probe": secrets.token_hex(8)}
+        try:
+            await self._store.put(key, value, collection=COLLECTION, ttl=PROBE_LIFETIME)
+            found = await self._store.get(key, collection=COLLECTION)
+            await self._store.delete(key, collection=COLLECTION)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with the store, the answer is "not ready"
+            log.warning("the store cannot be used", extra={"error": repr(error)})
+            return f"the store cannot be used: {type(error).__name__}"
+        return None if found == value else "the store does not return what was written to it"
+
+
+def health_routes(readiness: Readiness) -> list[Route]:
+    async def livez(_: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def readyz(_: Request) -> Response:
+        if (problem := await readiness.problem()) is not None:
+            return JSONResponse({"status": "not ready", "reason": problem}, 503, {"Retry-After": "5"})
+        return JSONResponse({"status": "ready"})
+
+    return [Route("/livez", livez), Route("/readyz", readyz)]

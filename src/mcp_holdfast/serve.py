@@ -1,0 +1,86 @@
+"""Check everything, then run gunicorn in this same process: nothing is imported twice.
+
+A configuration that cannot work stops the start with one message and exit status 78. gunicorn is loaded only after the
+environment was checked, since it fails on a malformed WEB_CONCURRENCY while it is being imported.
+"""
+
+import errno
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mcp_holdfast import logs
+from mcp_holdfast.settings import EXIT_CONFIG, ConfigurationError, Problem, Settings, memory_problems
+
+with warnings.catch_warnings(record=True):
+    # What libraries deprecate is news for their developers, not for who reads this server's log.
+    from mcp_holdfast.app import Plan, plan, start
+
+
+def main(gunicorn_arguments: Iterable[str]) -> None:
+    """Run the server until it is stopped; the arguments are gunicorn's own."""
+    try:
+        checked = plan(os.environ)
+        sys.argv = ["gunicorn", *gunicorn_arguments]
+        _run(checked)
+    except ConfigurationError as error:
+        sys.stderr.write(f"Holdfast cannot start:\n{error}\n")
+        sys.exit(EXIT_CONFIG)
+
+
+def _run(checked: Plan) -> None:
+    from gunicorn.app.base import Application
+
+    class Server(Application):  # type: ignore[misc]  # gunicorn has no type information
+        """Our defaults, then GUNICORN_CMD_ARGS, then the command line."""
+
+        def init(self, parser: Any, options: Any, arguments: Any) -> dict[str, Any]:
+            return gunicorn_settings(checked.settings)
+
+        def load(self) -> Any:
+            workers = self.cfg.workers
+            problems = memory_problems(checked.settings.backend, workers)
+            problems += [problem for address in self.cfg.address if (problem := _address_problem(address))]
+            if problems:
+                raise ConfigurationError(problems)
+            return start(checked, workers=workers)
+
+    Server("%(prog)s [OPTIONS]").run()
+
+
+def gunicorn_settings(settings: Settings) -> dict[str, Any]:
+    """What we ask of gunicorn; its own flags and GUNICORN_CMD_ARGS come after."""
+    return {
+        "bind": f"0.0.0.0:{settings.port}",
+        "workers": settings.workers,
+        "worker_class": "uvicorn_worker.UvicornWorker",
+        "preload_app": True,
+        # Longer than the idle time of common load balancers, which must be the first to close a connection.
+        "keepalive": 75,
+        "graceful_timeout": 25,
+        "logconfig_dict": logs.configuration(settings.log_level, settings.log_format),
+        # Both would need a writable root file system.
+        "control_socket_disable": True,
+        "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108  # memory, nothing to guess
+    }
+
+
+def _address_problem(address: Any) -> Problem | None:
+    """Whether an address that gunicorn is to listen on is taken; it would retry for seconds and then exit with 1."""
+    if not isinstance(address, tuple):
+        return None
+    host, port = address[:2]
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            return None
+    except OSError as error:
+        what = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be listened on: {error.strerror}"
+        return Problem("PORT", f"{port} {what}", "Stop what listens there, or choose another port")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""The real parts that tests start: servers, OAuth clients and the person who signs in."""

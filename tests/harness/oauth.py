@@ -1,0 +1,146 @@
+"""An OAuth client of a few lines and the person at the sign-in page, for tests that look at single requests."""
+
+import base64
+import hashlib
+import html
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+
+from harness.server import PIN
+
+REDIRECT_URI = "http://localhost:18999/callback"
+
+
+@dataclass
+class OAuthClient:
+    """A public client with PKCE (RFC 7636)."""
+
+    http: httpx.Client
+    client_id: str = ""
+    verifier: str = field(default_factory=lambda: secrets.token_urlsafe(48))
+    tokens: dict[str, Any] = field(default_factory=dict)
+
+    def register(self, **metadata: Any) -> httpx.Response:
+        body = {
+            "client_name": "A test client",
+            "redirect_uris": [REDIRECT_URI],
+            "token_endpoint_auth_method": "none",
+            "grant_types": ["authorization_code", "refresh_token"],
+            "response_types": ["code"],
+            **metadata,
+        }
+        response = self.http.post("/register", json=body)
+        if response.is_success:
+            self.client_id = response.json()["client_id"]
+        return response
+
+    def authorize(self, **parameters: str) -> httpx.Response:
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
+        query = {
+            "response_type": "code",
+            "client_id": self.client_id,
+            "redirect_uri": REDIRECT_URI,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+            "state": "a state",
+            **parameters,
+        }
+        return self.http.get("/authorize", params=query)
+
+    def redeem(self, code: str, **parameters: str) -> httpx.Response:
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "client_id": self.client_id,
+            "redirect_uri": REDIRECT_URI,
+            "code_verifier": self.verifier,
+            **parameters,
+        }
+        return self._keep(self.http.post("/token", data=form))
+
+    def refresh(self, refresh_token: str = "", **parameters: str) -> httpx.Response:
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": refresh_token or self.tokens["refresh_token"],
+            "client_id": self.client_id,
+            **parameters,
+        }
+        return self._keep(self.http.post("/token", data=form))
+
+    def revoke(self, token: str) -> httpx.Response:
+        return self.http.post("/revoke", data={"token": token, "client_id": self.client_id})
+
+    def sign_in(self) -> "OAuthClient":
+        """Register, have the owner approve, and redeem the code."""
+        self.register().raise_for_status()
+        self.redeem(self.code()).raise_for_status()
+        return self
+
+    def code(self) -> str:
+        """The code that a person who knows the PIN gets for us."""
+        return answer_parameters(Person(self.http).approve(self.authorize().headers["location"]))["code"]
+
+    def call(self, access_token: str = "") -> httpx.Response:
+        """The first request of an MCP session."""
+        parameters = {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        }
+        return self._request("initialize", parameters, access_token)
+
+    def call_tool(self, name: str) -> httpx.Response:
+        """Open a session and call a tool without arguments in it."""
+        opened = self.call()
+        if not opened.is_success:
+            return opened
+        session = {"Mcp-Session-Id": opened.headers["mcp-session-id"]}
+        return self._request("tools/call", {"name": name, "arguments": {}}, **session)
+
+    def _request(self, method: str, parameters: Any, access_token: str = "", **headers: str) -> httpx.Response:
+        message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+        headers["Authorization"] = f"Bearer {access_token or self.tokens['access_token']}"
+        headers["Accept"] = "application/json, text/event-stream"
+        return self.http.post("/mcp", json=message, headers=headers)
+
+    def _keep(self, response: httpx.Response) -> httpx.Response:
+        if response.is_success:
+            self.tokens = response.json()
+        return response
+
+
+@dataclass
+class Person:
+    """Looks at the sign-in page and answers it, as a browser without JavaScript would."""
+
+    http: httpx.Client
+
+    def open(self, page: str) -> httpx.Response:
+        return self.http.get(page)
+
+    def answer(self, page: str, **fields: str) -> httpx.Response:
+        opened = self.open(page)
+        opened.raise_for_status()
+        return self.http.post("/signin", data={**hidden_fields(opened.text), **fields})
+
+    def approve(self, page: str, pin: str = PIN) -> httpx.Response:
+        return self.answer(page, answer="approve", pin=pin)
+
+    def deny(self, page: str) -> httpx.Response:
+        return self.answer(page, answer="deny")
+
+
+def hidden_fields(page: str) -> dict[str, str]:
+    fields = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page)
+    return {name: html.unescape(value) for name, value in fields}
+
+
+def answer_parameters(response: httpx.Response) -> dict[str, str]:
+    """What the redirect back to the client carries."""
+    assert response.status_code == 303, response.text
+    return {name: values[0] for name, values in parse_qs(urlsplit(response.headers["location"]).query).items()}

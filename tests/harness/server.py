@@ -1,0 +1,93 @@
+"""A Holdfast server as a process of its own, started as the image starts it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+READY_WITHIN = 60.0
+PIN = "correct-horse"
+ENTRYPOINT = Path(__file__).parents[2] / "entrypoint.sh"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """Runs on a fixed port, so that clients find it again after a restart."""
+
+    def __init__(self, home: Path, log: Path, **environment: str) -> None:
+        self.port = free_port()
+        self.url = f"http://localhost:{self.port}"
+        self.log = log
+        self.environment = {
+            "FASTMCP_HOME": str(home),
+            "PORT": str(self.port),
+            "HOLDFAST_PIN": PIN,
+            "HOLDFAST_SERVER": "demo",
+            **environment,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Server":
+        """Start it and return when it is ready."""
+        self.launch()
+        self.wait_until_ready()
+        return self
+
+    def launch(self) -> None:
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        programs = Path(sys.executable).parent
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [ENTRYPOINT],
+                env={**inherited, "PATH": f"{programs}:{inherited.get('PATH', '')}", **self.environment},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_WITHIN
+        while time.monotonic() < deadline:
+            if self._running().poll() is not None:
+                raise RuntimeError(f"the server ended with {self._running().returncode}:\n{self.output()}")
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise TimeoutError(f"the server is not ready after {READY_WITHIN} s:\n{self.output()}")
+
+    def wait_for_exit(self, timeout: float = 60) -> int:
+        return self._running().wait(timeout)
+
+    def kill(self) -> None:
+        """End it with all its processes, as `kill -9` and a lost Spot machine do."""
+        os.killpg(self._running().pid, signal.SIGKILL)
+        self._running().wait()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("the server was not started")
+        return self._process

@@ -1,0 +1,17 @@
+"""Wait for a condition instead of for a time."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+
+def eventually(observe: Callable[[], Value], expected: Callable[[Value], bool], within: float = 30) -> Value:
+    """Observe until the observation is as expected and return it."""
+    deadline = time.monotonic() + within
+    while not expected(value := observe()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"still {value!r} after {within} s")
+        time.sleep(0.05)
+    return value

@@ -1,0 +1,156 @@
+"""What stops a start: always exit status 78 and one message with the variable, what is wrong and what to do."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from harness.server import Server
+from harness.waiting import eventually
+from integration.conftest import StartServer
+
+EXIT_CONFIG = 78
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Refused:
+    """Try to start a server that must not start, and return what it said."""
+
+    def start(home: Path = tmp_path / "data", **environment: str) -> str:
+        server = Server(home, tmp_path / "server.log", **environment)
+        server.launch()
+        try:
+            assert server.wait_for_exit() == EXIT_CONFIG, server.output()
+        finally:
+            server.stop()
+        assert "Traceback" not in server.output()
+        return server.output()
+
+    return start
+
+
+def test_all_problems_are_told_at_once(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = refused(
+        home=tmp_path / "file",
+        PORT="99999",
+        HOLDFAST_PIN="123456",
+        HOLDFAST_SERVER="nothing.py",
+        FASTMCP_SERVER_AUTH="no.such.Provider",
+        WEB_CONCURRENCY="none",
+        HOLDFAST_PINS="x",
+    )
+    expected = {
+        "PORT",
+        "HOLDFAST_PIN",
+        "HOLDFAST_SERVER",
+        "FASTMCP_SERVER_AUTH",
+        "WEB_CONCURRENCY",
+        "FASTMCP_HOME",
+        "HOLDFAST_PINS",
+    }
+    assert {
+        line.split(":")[0].removeprefix("  - ") for line in said.splitlines() if line.startswith("  - ")
+    } == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"HOLDFAST_SERVER": "nothing.py"}, "HOLDFAST_SERVER: "),
+        ({"HOLDFAST_SERVER": "no_such_package.module:mcp"}, "HOLDFAST_SERVER: "),
+        ({"HOLDFAST_SERVER": "mystery"}, "HOLDFAST_SERVER: "),
+        ({"FASTMCP_SERVER_AUTH": "fastmcp.server.auth.providers.azure.AzurProvider"}, "FASTMCP_SERVER_AUTH: "),
+        (
+            {"FASTMCP_SERVER_AUTH": "fastmcp.server.auth.providers.github.GitHubProvider"},
+            "FASTMCP_SERVER_AUTH_GITHUB_CLIENT_ID",
+        ),
+        ({"FASTMCP_SERVER_AUTH": "none"}, "HOLDFAST_ALLOW_ANONYMOUS=true"),
+        ({"HOLDFAST_SERVER": "exasol", "EXA_DSN": "db:8563"}, "EXA_"),
+        ({"EXA_MCP_STORAGE_BACKEND": "memory", "WEB_CONCURRENCY": "2"}, "WEB_CONCURRENCY: "),
+        ({"EXA_MCP_STORAGE_BACKEND": "memory", "GUNICORN_CMD_ARGS": "--workers 2"}, "WEB_CONCURRENCY: "),
+        ({"EXA_MCP_STORAGE_BACKEND": "disk", "HOLDFAST_STORAGE": "filetree"}, "EXA_MCP_STORAGE_BACKEND and "),
+        ({"HOLDFAST_PIN_FILE": "/no/such/secret", "HOLDFAST_PIN": ""}, "HOLDFAST_PIN_FILE: cannot read"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start(refused: Refused, environment: dict[str, str], says: str) -> None:
+    assert says in refused(**environment)
+
+
+def test_a_payload_that_fails_to_import_is_named_with_its_error(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("raise RuntimeError('the database driver is missing')\n")
+    said = refused(HOLDFAST_SERVER=str(tmp_path / "broken.py"))
+    assert "HOLDFAST_SERVER: " in said
+    assert "the database driver is missing" in said
+
+
+def test_a_port_in_use_is_named(refused: Refused) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert f"PORT: {port} is in use" in refused(PORT=port)
+
+
+def test_a_volume_of_another_storage_key_is_refused(
+    start_server: StartServer, refused: Refused, tmp_path: Path
+) -> None:
+    start_server().kill()
+    said = refused(home=tmp_path / "data", HOLDFAST_STORAGE_KEY="k" * 40)
+    assert "HOLDFAST_STORAGE_KEY: the store was sealed with another key" in said
+    assert "keys/storage.key" in said
+
+
+def test_a_store_that_cannot_be_opened_is_named(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "oauth-proxy").write_text("not a directory")
+    assert f"FASTMCP_HOME: cannot use {tmp_path}/data/oauth-proxy" in refused(home=tmp_path / "data")
+
+
+def test_the_memory_backend_says_that_restarts_lose_logins(start_server: StartServer) -> None:
+    server = start_server(EXA_MCP_STORAGE_BACKEND="memory")
+    assert "the memory backend loses every sign-in at a restart" in server.output()
+
+
+def test_no_authentication_is_served_only_where_asked_for_and_said_loudly(start_server: StartServer) -> None:
+    server = start_server(FASTMCP_SERVER_AUTH="none", HOLDFAST_ALLOW_ANONYMOUS="true")
+    assert "serving without authentication" in server.output()
+    assert httpx.post(f"{server.url}/mcp", json={}).status_code != 401
+
+
+def test_flags_of_gunicorn_are_heard(start_server: StartServer) -> None:
+    server = start_server(GUNICORN_CMD_ARGS="--workers 2")
+    eventually(lambda: server.output().count("Booting worker"), lambda count: count == 2)
+
+
+def test_log_lines_are_json_where_asked_for(start_server: StartServer) -> None:
+    server = start_server(LOG_FORMAT="json")
+    lines = [line for line in server.output().splitlines() if '"message": "starting"' in line]
+    assert len(lines) == 1
+    assert '"server": "demo"' in lines[0]
+
+
+class TestCheck:
+    def check(self, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).parent / "holdfast"), "check"]
+        environment = {"FASTMCP_HOME": str(home), "PATH": "/usr/bin:/bin", **environment}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    def test_tells_what_would_run(self, tmp_path: Path) -> None:
+        checked = self.check(tmp_path)
+        assert checked.returncode == 0
+        assert "server   demo" in checked.stdout
+        assert f"storage  filetree in {tmp_path}" in checked.stdout
+        assert list(tmp_path.iterdir()) == []
+
+    def test_tells_all_problems(self, tmp_path: Path) -> None:
+        checked = self.check(tmp_path, PORT="0", LOG_LEVEL="loud")
+        assert checked.returncode == EXIT_CONFIG
+        assert "PORT: " in checked.stderr
+        assert "LOG_LEVEL: " in checked.stderr
