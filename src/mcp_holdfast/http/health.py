@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 log = logging.getLogger(__name__)
 
-COLLECTION = "holdfast-probes"
+COLLECTION = "holdfast_probes"
 DEADLINE = 3.0
 RESULT_HOLDS_FOR = 1.0
 PROBE_LIFETIME = 300

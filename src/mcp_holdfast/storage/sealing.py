@@ -20,8 +20,10 @@ from mcp_holdfast.storage.keys import KeyRing
 
 log = logging.getLogger(__name__)
 
+FERNET_VERSION = 0x80
+SHORTEST_TOKEN = 1 + 8 + 16 + 16 + 32
 HOLDFAST_COLLECTION = "holdfast"
-KEY_CHECK = "key-check"
+KEY_CHECK = "key_check"
 KEY_CHECK_VALUE = {"purpose": "tells a replica with another storage key that this store is not its own"}
 
 
@@ -89,6 +91,15 @@ class Seal:
         )
 
 
+def is_sealed(stored: dict[str, Any]) -> bool:
+    """Whether a stored record has the shape of a sealed one, with whatever key (Fernet tokens begin with 0x80)."""
+    try:
+        token = base64.urlsafe_b64decode(str(stored["sealed"]))
+    except (KeyError, ValueError):
+        return False
+    return len(token) > SHORTEST_TOKEN and token[0] == FERNET_VERSION
+
+
 def _datetime(value: str | None) -> datetime | None:
     return None if value is None else datetime.fromisoformat(value)
 
@@ -109,6 +120,10 @@ class SealedStore(BaseStore):
 
         """
         stored = await self._store.read(KEY_CHECK, collection=HOLDFAST_COLLECTION)
+        if stored is not None and not is_sealed(stored.value_as_dict):
+            log.warning("set aside a damaged key check", extra={"collection": HOLDFAST_COLLECTION})
+            await self._store.set_aside(KEY_CHECK, collection=HOLDFAST_COLLECTION, entry=stored)
+            stored = None
         if stored is None:
             mark = self._seal.close(HOLDFAST_COLLECTION, KEY_CHECK, ManagedEntry(value=KEY_CHECK_VALUE))
             await self._store.put(KEY_CHECK, mark, collection=HOLDFAST_COLLECTION)

@@ -71,13 +71,13 @@ class Grants:
         self._clients: PydanticAdapter[LocalClient] = PydanticAdapter(
             key_value=store,
             pydantic_model=LocalClient,
-            default_collection="holdfast-clients",
+            default_collection="holdfast_clients",
             raise_on_validation_error=False,
         )
         self._grants: PydanticAdapter[Grant] = PydanticAdapter(
             key_value=store,
             pydantic_model=Grant,
-            default_collection="holdfast-grants",
+            default_collection="holdfast_grants",
             raise_on_validation_error=False,
         )
 

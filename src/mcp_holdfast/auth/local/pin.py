@@ -14,7 +14,7 @@ from key_value.aio.protocols import AsyncKeyValue
 
 log = logging.getLogger(__name__)
 
-COLLECTION = "holdfast-login"
+COLLECTION = "holdfast_login"
 PIN = "pin"
 EVERYONE = "tries of everyone"
 
