@@ -175,7 +175,8 @@ def _build_local_login(settings: Settings, store: AsyncKeyValue, ring: KeyRing, 
 
 def _report(plan: Plan) -> None:
     settings = plan.settings
-    fields = {"server": plan.server, "login": settings.provider, "url": f"{settings.base_url}{MCP_PATH}"}
+    base_url = plan.provider.arguments.get("base_url") if plan.provider else None
+    fields = {"server": plan.server, "login": settings.provider, "url": f"{base_url or settings.base_url}{MCP_PATH}"}
     fields["storage"] = settings.backend
     if settings.backend != "memory":
         mount = mount_of(settings.home)

@@ -89,6 +89,9 @@ class TestTheSignInPage:
         assert response.status_code == 400
         assert "connect again" in response.text
 
+    def test_a_huge_form_is_refused_unread(self, http: httpx.Client) -> None:
+        assert http.post("/signin", data={"request": "x" * 100_000}).status_code == 413
+
     def test_a_token_is_not_taken_for_a_sign_in_link(self, client: OAuthClient, http: httpx.Client) -> None:
         client.sign_in()
         assert http.get("/signin", params={"request": client.tokens["access_token"]}).status_code == 400

@@ -17,12 +17,14 @@ from mcp.server.auth.provider import (
     TokenError,
 )
 from mcp.server.auth.settings import ClientRegistrationOptions, RevocationOptions
+from mcp.server.transport_security import RequestBodyLimitMiddleware
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
+from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from mcp_holdfast.auth.local.grants import SCOPE, Grant, Grants, LocalClient, claims_of, grant_id
 from mcp_holdfast.auth.local.pin import PinCheck
-from mcp_holdfast.auth.local.signin import AuthorizationRequest, SigninPage
+from mcp_holdfast.auth.local.signin import LONGEST_FORM, AuthorizationRequest, SigninPage
 from mcp_holdfast.auth.local.tokens import ACCESS_TOKEN, REFRESH_TOKEN, ExpiredToken, InvalidToken, TokenSigner
 
 log = logging.getLogger(__name__)
@@ -78,7 +80,8 @@ class LocalLogin(OAuthProvider):
         )
 
     def get_routes(self, mcp_path: str | None = None) -> list[Route]:
-        page = Route("/signin", self._signin.handle, methods=["GET", "POST"])
+        limit = Middleware(RequestBodyLimitMiddleware, max_body_size=LONGEST_FORM)
+        page = Route("/signin", self._signin.handle, methods=["GET", "POST"], middleware=[limit])
         return [*super().get_routes(mcp_path), page]
 
     async def get_client(self, client_id: str) -> LocalClient | None:

@@ -26,6 +26,7 @@ STYLE = TEMPLATES.get_template("style.css").render()
 STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 
 LONGEST_FORM = 64 * 1024
+"""In bytes; the request that a page carries is the longest part of it."""
 
 
 class AuthorizationRequest(BaseModel):
@@ -124,7 +125,7 @@ class SigninPage:
 
 
 async def _form(http: Request) -> dict[str, str]:
-    async with http.form(max_files=0, max_fields=10, max_part_size=LONGEST_FORM) as form:
+    async with http.form(max_files=0, max_fields=10) as form:
         return {name: value for name, value in form.items() if isinstance(value, str)}
 
 

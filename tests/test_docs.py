@@ -1,0 +1,165 @@
+"""README and docs tell what is so: every setting, every command, every path."""
+
+import configparser
+import os
+import re
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from harness.container import built_image, docker, docker_path, run_to_end
+from harness.server import free_port
+from harness.waiting import eventually
+from mcp_holdfast.auth.providers import plan_provider
+from mcp_holdfast.settings import (
+    Environment,
+    Settings,
+    load_settings,
+    read_environment,
+    variable_names,
+    variables_of,
+)
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+READ_BY_GUNICORN = {"FORWARDED_ALLOW_IPS", "GUNICORN_CMD_ARGS"}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    return [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
+
+
+def test_the_readme_tells_every_setting() -> None:
+    documented = set(re.findall(r"`([A-Z][A-Z_]+)`", README.read_text()))
+    assert (variable_names() | READ_BY_GUNICORN) - documented == set()
+
+
+def test_every_setting_that_is_told_exists() -> None:
+    told = {name for page in PAGES for name in re.findall(r"\b(?:HOLDFAST|OAUTH|MCP_OAUTH)_[A-Z_]+", page.read_text())}
+    assert {name.removesuffix("_FILE") for name in told} - variable_names() == set()
+
+
+def test_the_readmes_defaults_are_the_codes() -> None:
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| `([^`]+)` \|", README.read_text(), flags=re.MULTILINE))
+    names = {name: variables_of(field)[0] for name, field in Settings.model_fields.items()}
+    told = {variable: rows[variable] for variable in names.values() if variable in rows}
+    given = {name: value for name, value in told.items() if name not in {"HOLDFAST_SERVER", "HOLDFAST_BASE_URL"}}
+    assert len(given) > 10
+    assert load_settings(Environment(given)) == load_settings(Environment({}))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_and_path_leads_somewhere(page: Path) -> None:
+    text = page.read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", text) for link in link if link]
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    paths = re.findall(r"`((?:tests|src|compose|fargate|patches|docs)/[\w./-]*)`", text)
+    assert [*missing, *(path for path in paths if not (ROOT / path).exists())] == []
+
+
+@pytest.mark.parametrize("block", blocks(ROOT / "docs" / "providers.md", "ini"))
+def test_every_provider_example_is_complete(block: str, tmp_path: Path) -> None:
+    parser = configparser.ConfigParser(delimiters="=", interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(f"[environment]\n{block}")
+    environ = dict(parser["environment"])
+    (tmp_path / "secret").write_text("a secret\n")
+    environ = {name: str(tmp_path / "secret") if name.endswith("_FILE") else environ[name] for name in environ}
+    environment, problems = read_environment(environ)
+    assert problems == []
+    plan_provider(environ["FASTMCP_SERVER_AUTH"], environment, base_url="https://mcp.example.com")
+
+
+class TestEveryCommandThatIsShown:
+    """`make up` is run by tests/container/test_up.py and `make test` runs this; the others are run here.
+
+    They get another name, port and volume, so that they disturb nothing that runs on this machine.
+    """
+
+    name = f"holdfast-test-{uuid.uuid4().hex[:12]}"
+    port = str(free_port())
+
+    @pytest.fixture(autouse=True)
+    def cleaned_up(self) -> Iterator[None]:
+        built_image()
+        yield
+        subprocess.run([docker_path(), "rm", "--force", self.name], capture_output=True, check=False)
+        docker("volume", "rm", "--force", self.name)
+
+    def run(self, command: str) -> str:
+        command = (
+            command.replace("--name holdfast", f"--name {self.name}")
+            .replace("--volume holdfast:", f"--volume {self.name}:")
+            .replace("8000:8000", f"{self.port}:8000")
+            .replace("docker logs holdfast", f"docker logs {self.name}")
+            .replace("docker compose", str(ROOT / "scripts" / "compose.sh"))
+        )
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(docker_path()).parent}:{os.environ['PATH']}",
+            "PORT": self.port,
+            "VOLUME": self.name,
+            "COMPOSE_PROJECT_NAME": self.name,
+        }
+        done = subprocess.run(
+            ["bash", "-euc", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout + done.stderr
+
+    def ready(self) -> None:
+        def status() -> int:
+            try:
+                return httpx.get(f"http://localhost:{self.port}/readyz", timeout=5).status_code
+            except httpx.TransportError:
+                return 0
+
+        eventually(status, lambda found: found == 200, within=90)
+
+    def test_is_run_by_one_of_these(self) -> None:
+        run = {"make up", "make test", "docker logs holdfast", *self.started(), *self.composed(), *self.checked()}
+        assert set(commands()) == run
+
+    def started(self) -> list[str]:
+        return [command for command in commands() if command.startswith("docker run --detach")]
+
+    def composed(self) -> list[str]:
+        return [command for command in commands() if command.startswith("docker compose")]
+
+    def checked(self) -> list[str]:
+        return [command for command in commands() if command.startswith("docker run --rm")]
+
+    def test_docker_run(self) -> None:
+        first, hardened = self.started()
+        self.run(first)
+        self.ready()
+        assert "Sign-in PIN: " in self.run("docker logs holdfast")
+        docker("rm", "--force", self.name)
+        self.run(hardened)
+        self.ready()
+
+    def test_docker_compose(self) -> None:
+        (command,) = self.composed()
+        try:
+            self.run(command)
+            self.ready()
+        finally:
+            self.run("docker compose --file compose/local.yaml down")
+
+    def test_check(self) -> None:
+        (command,) = self.checked()
+        assert "server   demo" in self.run(command)
+
+
+def test_the_image_does_the_main_job_without_any_setting() -> None:
+    printed = run_to_end(built_image(), "holdfast", "check")
+    assert printed.returncode == 0, printed.stderr
+    assert "login    local" in printed.stdout
