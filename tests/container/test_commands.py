@@ -1,0 +1,50 @@
+"""What a container does with its arguments."""
+
+from container.conftest import RunContainer, RunToEnd
+from harness.container import Container
+from harness.waiting import eventually
+
+
+def test_flags_go_to_gunicorn(run_command: RunToEnd) -> None:
+    result = run_command("--version")
+    assert result.returncode == 0
+    assert result.stdout.startswith("gunicorn (version 27.")
+
+
+def assert_two_workers(container: Container) -> None:
+    eventually(lambda: container.output().count("Booting worker"), lambda workers: workers == 2)
+
+
+def test_gunicorns_flags_take_effect(run_container: RunContainer) -> None:
+    assert_two_workers(run_container("--workers", "2"))
+
+
+def test_gunicorns_own_variable_takes_effect(run_container: RunContainer) -> None:
+    assert_two_workers(run_container(GUNICORN_CMD_ARGS="--workers 2"))
+
+
+def test_holdfast_check_tells_what_would_run_and_ends(run_command: RunToEnd) -> None:
+    result = run_command("holdfast", "check")
+    assert result.returncode == 0, result.stderr
+    assert "demo" in result.stdout
+    assert "filetree in /data" in result.stdout
+
+
+def test_holdfast_check_ends_with_the_status_of_a_wrong_configuration(run_command: RunToEnd) -> None:
+    result = run_command("holdfast", "check", flags=("--env=PORT=eighty",))
+    assert result.returncode == 78
+    assert "PORT" in result.stderr
+
+
+def test_another_program_runs_as_given(run_command: RunToEnd) -> None:
+    assert run_command("python", "-c", "import sys; print(sys.argv[1:])", "a b", "").stdout == "['a b', '']\n"
+
+
+def test_exit_status_is_the_programs_own(run_command: RunToEnd) -> None:
+    assert run_command("sh", "-c", "exit 37").returncode == 37
+
+
+def test_a_program_that_is_not_there_is_said_so(run_command: RunToEnd) -> None:
+    result = run_command("no-such-program")
+    assert result.returncode == 127
+    assert "no-such-program" in result.stderr
