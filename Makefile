@@ -1,0 +1,57 @@
+# Each target works on a fresh machine: what it needs is installed first, or it says what to install.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+venv := .venv/bin
+shell_files := entrypoint.sh .ci/run $(wildcard scripts/*.sh)
+KILLS ?= 200
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand --tabs=10
+
+.PHONY: up
+up: ## build and start Holdfast here, and say how to sign in
+	@scripts/up.sh
+
+.PHONY: down
+down: ## stop it; sign-ins stay on the volume
+	@scripts/compose.sh --file compose/local.yaml down
+
+.PHONY: logs
+logs: ## follow its log
+	@scripts/compose.sh --file compose/local.yaml logs --follow
+
+.PHONY: build
+build: ## build the image
+	@scripts/build-image.sh
+
+.PHONY: dev
+dev: ## make or update the development environment in .venv
+	@scripts/dev-environment.sh
+
+.PHONY: lint
+lint: dev ## check style and types
+	$(venv)/ruff check
+	$(venv)/ruff format --check
+	$(venv)/mypy
+	$(venv)/shellcheck $(shell_files)
+	$(venv)/shfmt --diff $(shell_files)
+	$(venv)/hadolint Dockerfile
+	$(venv)/yamllint --strict .
+
+.PHONY: test
+test: lint build ## run the linters and every test
+	@PATH="$(CURDIR)/$(venv):$$PATH" pytest $(PYTEST_ARGS)
+
+.PHONY: chaos
+chaos: dev build ## kill the container KILLS times while clients work
+	@PATH="$(CURDIR)/$(venv):$$PATH" CHAOS_KILLS=$(KILLS) pytest tests/chaos $(PYTEST_ARGS)
+
+.PHONY: lock
+lock: dev ## resolve requirements*.in into constraints*.txt
+	$(lock) requirements.in --output-file constraints.txt
+	$(lock) requirements-build.in --output-file constraints-build.txt
+	$(lock) requirements-dev.in --output-file constraints-dev.txt
+
+lock = $(venv)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
