@@ -8,6 +8,7 @@ from patches.series import PATCHES, ROOT, Patch, copy_unpatched, copy_with_patch
 
 SERIES = read_series()
 LAST = SERIES[-1]
+REVOCATION = next(patch for patch in SERIES if patch.name == "revocation-for-public-clients.patch")
 
 
 @pytest.fixture
@@ -61,29 +62,32 @@ def test_it_works_from_any_directory_with_a_relative_path(site_packages: Path) -
 
 
 def test_a_changed_upstream_file_is_refused_by_the_name_of_the_patch(site_packages: Path) -> None:
-    target = site_packages / LAST.targets[0]
+    target = site_packages / REVOCATION.targets[0]
     target.write_text(target.read_text().replace("client_secret: str | None", "client_secret: SecretStr | None"))
     before = contents(site_packages)
 
     result = apply_patches(site_packages)
 
     assert result.returncode == 1
-    assert f"{LAST.name} does not fit" in result.stderr
+    assert f"{REVOCATION.name} does not fit" in result.stderr
     assert contents(site_packages) == before
 
 
 def test_a_patch_that_would_need_fuzz_is_refused(site_packages: Path) -> None:
-    target = site_packages / LAST.targets[0]
+    target = site_packages / REVOCATION.targets[0]
     target.write_text(target.read_text().replace("    token: str\n", "    token: str  # changed\n"))
     before = contents(site_packages)
     subprocess.run(
-        ["patch", "--strip=1", "--dry-run", f"--input={LAST.path}"], cwd=site_packages, check=True, capture_output=True
+        ["patch", "--strip=1", "--dry-run", f"--input={REVOCATION.path}"],
+        cwd=site_packages,
+        check=True,
+        capture_output=True,
     )
 
     result = apply_patches(site_packages)
 
     assert result.returncode == 1
-    assert f"{LAST.name} does not fit" in result.stderr
+    assert f"{REVOCATION.name} does not fit" in result.stderr
     assert contents(site_packages) == before
 
 
