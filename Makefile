@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 
 venv := .venv/bin
-shell_files := entrypoint.sh .ci/run $(wildcard scripts/*.sh)
+shell_files := entrypoint.sh .ci/run $(wildcard scripts/*.sh tests/*/*.sh)
 KILLS ?= 200
 
 .PHONY: help

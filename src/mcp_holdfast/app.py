@@ -155,7 +155,9 @@ def _build_local_login(settings: Settings, store: AsyncKeyValue, ring: KeyRing, 
     pin = PinCheck(store)
     made_up = asyncio.run(pin.prepare(settings.pin.get_secret_value() if settings.pin else None))
     if made_up is not None:
-        log.warning("Sign-in PIN: %s (shown once; set HOLDFAST_PIN to choose your own)", made_up)
+        logging.getLogger(logs.SHOWN_ONCE).info(
+            "Sign-in PIN: %s (shown once; set HOLDFAST_PIN to choose your own)", made_up
+        )
     lifetimes = Lifetimes(
         signin_page=settings.signin_page_lifetime,
         code=settings.code_lifetime,

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+SHOWN_ONCE = "mcp_holdfast.shown_once"
 FIELDS_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 
@@ -36,5 +37,9 @@ def configuration(level: str, style: str) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": style, "stream": "ext://sys.stderr"}},
         "root": {"level": "WARNING", "handlers": ["stderr"]},
         # FastMCP would draw its own log lines with rich; gunicorn lends its handlers to uvicorn, so it needs its own.
-        "loggers": dict.fromkeys(("mcp_holdfast", "gunicorn.error", "fastmcp"), ours),
+        "loggers": {
+            **dict.fromkeys(("mcp_holdfast", "gunicorn.error", "fastmcp"), ours),
+            # A PIN that was made up is shown once, whatever the level.
+            SHOWN_ONCE: {"level": "INFO"},
+        },
     }

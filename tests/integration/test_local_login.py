@@ -132,6 +132,9 @@ class TestThePin:
             location = client.authorize().headers["location"]
             assert Person(http).approve(location, pin=shown[0].replace("-", "")).status_code == 303
 
+    def test_is_shown_even_where_only_errors_are_logged(self, start_server: StartServer) -> None:
+        assert "Sign-in PIN: " in start_server(HOLDFAST_PIN="", LOG_LEVEL="error").output()
+
     def test_is_nowhere_on_the_volume(self, start_server: StartServer) -> None:
         server = start_server(HOLDFAST_PIN="a rather long passphrase")
         with connect(server) as http:
