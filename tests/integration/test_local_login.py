@@ -38,6 +38,7 @@ def test_the_metadata_names_every_endpoint_and_only_s256(server: Server, http: h
     for name in ("authorization", "token", "registration", "revocation"):
         assert metadata[f"{name}_endpoint"].startswith(server.url)
     assert metadata["code_challenge_methods_supported"] == ["S256"]
+    assert "none" in metadata["token_endpoint_auth_methods_supported"]
 
 
 class TestTheSignInPage:
@@ -47,7 +48,7 @@ class TestTheSignInPage:
         assert page.status_code == 200
         assert "&lt;b&gt;Claude&lt;/b&gt; &amp; friends" in page.text
         assert "<b>Claude" not in page.text
-        assert "localhost:18999" in page.text
+        assert "a program on this computer (localhost:18999)" in page.text
         assert "scope: mcp" in page.text
 
     def test_loads_nothing_and_cannot_be_framed(self, client: OAuthClient, person: Person) -> None:

@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from mcp_holdfast.auth.local.pin import PinCheck, TooManyTries, WrongPin
 from mcp_holdfast.auth.local.tokens import AUTHORIZATION_REQUEST, ExpiredToken, InvalidToken, TokenSigner
+from mcp_holdfast.settings import is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,12 @@ class AuthorizationRequest(BaseModel):
         """Where the browser will be sent, for a person to judge."""
         parts = urlsplit(self.redirect_uri)
         return parts.netloc or f"{parts.scheme}:"
+
+    @property
+    def redirects_to_this_computer(self) -> bool:
+        """Whether that is the person's own machine, as with clients that run beside the browser."""
+        parts = urlsplit(self.redirect_uri)
+        return parts.scheme == "http" and is_loopback(parts.hostname or "")
 
 
 class SigninPage:
