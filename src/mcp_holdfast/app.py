@@ -4,21 +4,25 @@ import asyncio
 import logging
 import logging.config
 import sqlite3
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastmcp import FastMCP
 from fastmcp.server.auth.auth import AuthProvider
 from key_value.aio.errors import KeyValueOperationError
 from key_value.aio.protocols import AsyncKeyValue
+from pydantic import SecretStr
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from mcp_holdfast import logs
-from mcp_holdfast.auth.local import Lifetimes, LocalLogin, PinCheck, TokenSigner
+from mcp_holdfast.auth.local import Lifetimes, LocalLogin, PinCheck, TokenSigner, made_up_pin
 from mcp_holdfast.auth.providers import ProviderPlan, plan_provider
 from mcp_holdfast.http.health import Readiness, health_routes
+from mcp_holdfast.http.limits import OAuthBodyLimit
 from mcp_holdfast.payload import load_payload
 from mcp_holdfast.settings import (
     ConfigurationError,
@@ -29,9 +33,9 @@ from mcp_holdfast.settings import (
     read_environment,
     server_name,
 )
-from mcp_holdfast.storage import check_store, open_store, storage_key_ring
+from mcp_holdfast.storage import check_store, is_in_use, open_store
 from mcp_holdfast.storage.keys import KeyRing, given_key_ring, temporary_key_ring, volume_key_ring
-from mcp_holdfast.storage.volume import mount_of, volume_problems
+from mcp_holdfast.storage.volume import MEMORY_FILE_SYSTEMS, mount_of, volume_problems
 
 log = logging.getLogger(__name__)
 
@@ -106,21 +110,55 @@ def start(plan: Plan, *, workers: int) -> Starlette:
     """
     settings = plan.settings
     logging.config.dictConfig(logs.configuration(settings.log_level, settings.log_format))
-    store = _open_store(settings)
+    keys = _key_rings(settings)
+    store = _open_store(settings, keys.storage)
     readiness = plan.storage_status.readiness = Readiness(store)
-    plan.payload.auth = _build_login(plan, store)
+    plan.payload.auth = _build_login(plan, store, keys.signing)
     _report(plan)
     # Sessions live in one process; with several, each request must be able to go to any of them.
     mcp = plan.payload.http_app(path=MCP_PATH, stateless_http=workers > 1)
-    return Starlette(routes=[*health_routes(readiness), Mount("/", mcp)], lifespan=mcp.lifespan)
+    return Starlette(
+        routes=[*health_routes(readiness), Mount("/", mcp)],
+        middleware=[Middleware(OAuthBodyLimit)],
+        lifespan=mcp.lifespan,
+    )
 
 
-def _open_store(settings: Settings) -> AsyncKeyValue:
+@dataclass(frozen=True)
+class KeyRings:
+    """What seals the store and what signs tokens; apart, so that each can be rotated alone."""
+
+    storage: KeyRing
+    signing: KeyRing
+
+
+def _key_rings(settings: Settings) -> KeyRings:
+    """Both before the store is opened first: a kill in between must not leave a store without one of its keys."""
+    storage = (settings.storage_key, settings.storage_key_previous, "storage.key", "HOLDFAST_STORAGE_KEY")
+    signing = (settings.signing_key, settings.signing_key_previous, "signing.key", "HOLDFAST_SIGNING_KEY")
+    return KeyRings(_key_ring(settings, *storage), _key_ring(settings, *signing))
+
+
+def _key_ring(
+    settings: Settings, current: SecretStr | None, previous: Sequence[SecretStr], file_name: str, variable: str
+) -> KeyRing:
+    if current is not None:
+        return given_key_ring(current, previous, variable)
+    if settings.backend == "memory":
+        return temporary_key_ring()
+    in_use = is_in_use(_directory(settings))
+    return volume_key_ring(settings.home / "keys" / file_name, variable, store_is_in_use=in_use)
+
+
+def _directory(settings: Settings) -> Path:
+    return settings.home / "oauth-proxy"
+
+
+def _open_store(settings: Settings, keys: KeyRing) -> AsyncKeyValue:
     if settings.backend == "memory":
         log.warning("the memory backend loses every sign-in at a restart; set EXA_MCP_STORAGE_BACKEND=filetree to keep")
         return open_store("memory")
-    directory = settings.home / "oauth-proxy"
-    keys = storage_key_ring(settings)
+    directory = _directory(settings)
     try:
         store = open_store(settings.backend, path=directory, keys=keys)
         asyncio.run(check_store(store))
@@ -130,22 +168,13 @@ def _open_store(settings: Settings) -> AsyncKeyValue:
     return store
 
 
-def _signing_key_ring(settings: Settings) -> KeyRing:
-    if settings.signing_key is not None:
-        return given_key_ring(settings.signing_key, settings.signing_key_previous, "HOLDFAST_SIGNING_KEY")
-    if settings.backend == "memory":
-        return temporary_key_ring()
-    return volume_key_ring(settings.home / "keys" / "signing.key", "HOLDFAST_SIGNING_KEY")
-
-
-def _build_login(plan: Plan, store: AsyncKeyValue) -> AuthProvider | None:
+def _build_login(plan: Plan, store: AsyncKeyValue, ring: KeyRing) -> AuthProvider | None:
     settings = plan.settings
     if plan.payload.auth is not None:
         log.warning("the server's own auth is replaced by FASTMCP_SERVER_AUTH", extra={"provider": settings.provider})
     if settings.provider == "none":
         log.warning("serving without authentication: anyone who reaches this port can use the server")
         return None
-    ring = _signing_key_ring(settings)
     if plan.provider is not None:
         return plan.provider.build(client_storage=store, jwt_signing_key=ring.derive("provider tokens")[0])
     return _build_local_login(settings, store, ring, plan.payload.name)
@@ -153,7 +182,8 @@ def _build_login(plan: Plan, store: AsyncKeyValue) -> AuthProvider | None:
 
 def _build_local_login(settings: Settings, store: AsyncKeyValue, ring: KeyRing, name: str) -> LocalLogin:
     pin = PinCheck(store)
-    made_up = asyncio.run(pin.prepare(settings.pin.get_secret_value() if settings.pin else None))
+    given = settings.pin.get_secret_value() if settings.pin else None
+    made_up = asyncio.run(pin.prepare(given, made_up=made_up_pin(ring)))
     if made_up is not None:
         logging.getLogger(logs.SHOWN_ONCE).info(
             "Sign-in PIN: %s (shown once; set HOLDFAST_PIN to choose your own)", made_up
@@ -183,5 +213,7 @@ def _report(plan: Plan) -> None:
     if settings.backend != "memory":
         mount = mount_of(settings.home)
         fields |= {"home": str(settings.home), "file_system": mount.type}
+        if mount.type in MEMORY_FILE_SYSTEMS:
+            log.warning("FASTMCP_HOME is in memory (%s): a restart loses every sign-in", mount.type)
         fields["storage_key"] = "HOLDFAST_STORAGE_KEY" if settings.storage_key else "kept on the volume"
     log.info("starting", extra=fields)

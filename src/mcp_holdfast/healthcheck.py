@@ -6,12 +6,19 @@ Of the standard library alone, since it starts a Python every few seconds.
 import os
 import sys
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 
 DEADLINE = 8.0
 
 
+def _port() -> int:
+    if file := os.environ.get("PORT_FILE"):
+        return int(Path(file).read_text(encoding="utf-8"))
+    return int(os.environ.get("PORT") or 8000)
+
+
 def main() -> int:
-    connection = HTTPConnection("127.0.0.1", int(os.environ.get("PORT") or 8000), timeout=DEADLINE)
+    connection = HTTPConnection("127.0.0.1", _port(), timeout=DEADLINE)
     try:
         connection.request("GET", "/readyz")
         response = connection.getresponse()

@@ -6,12 +6,13 @@ environment was checked, since it fails on a malformed WEB_CONCURRENCY while it 
 
 import errno
 import os
+import shlex
 import socket
 import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mcp_holdfast import logs
 from mcp_holdfast.settings import EXIT_CONFIG, ConfigurationError, Problem, Settings, memory_problems
@@ -21,15 +22,34 @@ with warnings.catch_warnings(record=True):
     from mcp_holdfast.app import Plan, plan, start
 
 
+WORKER_CLASS = "uvicorn_worker.UvicornWorker"
+
+
 def main(gunicorn_arguments: Iterable[str]) -> None:
     """Run the server until it is stopped; the arguments are gunicorn's own."""
     try:
         checked = plan(os.environ)
+        _check_gunicorn_arguments(checked.settings.gunicorn_arguments)
         sys.argv = ["gunicorn", *gunicorn_arguments]
         _run(checked)
     except ConfigurationError as error:
         sys.stderr.write(f"Holdfast cannot start:\n{error}\n")
         sys.exit(EXIT_CONFIG)
+
+
+def _check_gunicorn_arguments(arguments: str) -> None:
+    """Refuse what gunicorn would refuse with its whole usage and without the variable's name."""
+    from gunicorn.config import Config
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigurationError([Problem("GUNICORN_CMD_ARGS", message, "Correct it; gunicorn --help lists its flags")])
+
+    parser = Config().parser()
+    parser.error = refuse
+    try:
+        parser.parse_args(shlex.split(arguments))
+    except ValueError as error:
+        refuse(str(error))
 
 
 def _run(checked: Plan) -> None:
@@ -43,7 +63,7 @@ def _run(checked: Plan) -> None:
 
         def load(self) -> Any:
             workers = self.cfg.workers
-            problems = memory_problems(checked.settings.backend, workers)
+            problems = [*memory_problems(checked.settings.backend, workers), *_unusable(self.cfg)]
             problems += [problem for address in self.cfg.address if (problem := _address_problem(address))]
             if problems:
                 raise ConfigurationError(problems)
@@ -52,13 +72,24 @@ def _run(checked: Plan) -> None:
     Server("%(prog)s [OPTIONS]").run()
 
 
+def _unusable(cfg: Any) -> list[Problem]:
+    problems = []
+    if cfg.workers < 1:
+        problems.append(Problem("WEB_CONCURRENCY", "no worker would answer", "Give --workers 1 or more"))
+    if cfg.worker_class_str != WORKER_CLASS:
+        what = f"--worker-class {cfg.worker_class_str} cannot run this server"
+        problems.append(Problem("GUNICORN_CMD_ARGS", what, "Remove it"))
+    return problems
+
+
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
     """What we ask of gunicorn; its own flags and GUNICORN_CMD_ARGS come after."""
     return {
         "bind": f"0.0.0.0:{settings.port}",
         "workers": settings.workers,
-        "worker_class": "uvicorn_worker.UvicornWorker",
+        "worker_class": WORKER_CLASS,
         "preload_app": True,
+        "forwarded_allow_ips": settings.forwarded_allow_ips,
         # Longer than the idle time of common load balancers, which must be the first to close a connection.
         "keepalive": 75,
         "graceful_timeout": 25,

@@ -29,10 +29,14 @@ EXIT_CONFIG = 78
 
 SHORTEST_KEY = 32
 SHORTEST_PIN = 6
+LONGEST_SECRET = 64 * 1024
+"""In bytes, of a file that holds a variable's value."""
 
 # A variable under one of these may be given as NAME_FILE; elsewhere (SSL_CERT_FILE) the suffix means other things.
 FILE_PREFIXES = ("HOLDFAST_", "EXA_", "FASTMCP_SERVER_AUTH_", "OAUTH_", "MCP_OAUTH_")
 NAMES_ENDING_IN_FILE = frozenset({"EXA_MCP_LOG_FILE"})
+
+PLAIN_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 EXASOL_CONNECTION_VARIABLES = ("EXA_DSN", "EXA_SAAS_HOST", "EXA_SAAS_ACCOUNT_ID")
 
@@ -83,15 +87,19 @@ def read_environment(environ: Mapping[str, str]) -> tuple[Environment, list[Prob
     values = {name: value for name, value in environ.items() if value}
     origins: dict[str, str] = {}
     problems: list[Problem] = []
+    for name in [name for name, value in values.items() if not _is_text(value)]:
+        if name in variable_names() or name.startswith(FILE_PREFIXES):
+            problems.append(Problem(name, "is not UTF-8 text", "Write it in UTF-8"))
+        del values[name]
     for file_name in [name for name in values if _stands_for_a_file(name)]:
         name, path = file_name.removesuffix("_FILE"), Path(values.pop(file_name))
         if name in values:
             problems.append(Problem(name, f"both {name} and {file_name} are set", "Keep one of the two"))
             continue
         try:
-            content = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            content = _read_secret(path)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
             problems.append(
                 Problem(file_name, f"cannot read {path}: {reason}", "Mount the secret there, readable by this user")
             )
@@ -102,6 +110,35 @@ def read_environment(environ: Mapping[str, str]) -> tuple[Environment, list[Prob
             continue
         values[name], origins[name] = value, f"{file_name}={path}"
     return Environment(values, origins), problems
+
+
+def _is_text(value: str) -> bool:
+    """Whether a variable was UTF-8: Python smuggles other bytes in as lone surrogates (PEP 383)."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _read_secret(path: Path) -> str:
+    """Read a file of text.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is nothing that could hold a secret.
+
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is not a file")
+    with path.open("rb") as file:
+        content = file.read(LONGEST_SECRET + 1)
+    if len(content) > LONGEST_SECRET or b"\0" in content:
+        raise ValueError(f"it is longer than {LONGEST_SECRET} bytes or not text")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text") from None
 
 
 def _stands_for_a_file(name: str) -> bool:
@@ -150,11 +187,12 @@ def _check_base_url(value: str) -> str:
         port_is_valid = parts.port is None or parts.port > 0
     except ValueError:
         parts, port_is_valid = urlsplit(""), False
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_valid or re.search(r"\s", url):
-        raise PydanticCustomError("url", "is not an http or https URL such as https://mcp.example.com")
-    if parts.query or parts.fragment or parts.username:
+    is_plain = re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:.]+", parts.hostname or "") and PLAIN_PATH.fullmatch(parts.path)
+    if parts.query or parts.fragment or "@" in parts.netloc:
         raise PydanticCustomError("url", "must not have a query, a fragment or credentials")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
+    if parts.scheme not in {"http", "https"} or not is_plain or not port_is_valid:
+        raise PydanticCustomError("url", "is not an http or https URL such as https://mcp.example.com")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise PydanticCustomError(
             "url", "must be https: OAuth clients refuse plain http for any host but localhost (RFC 8414, section 2)"
         )
@@ -174,12 +212,35 @@ def _check_key(key: SecretStr) -> SecretStr:
     return key
 
 
+def _whole_number(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(r"\s*\d{1,9}\s*", value):
+        raise PydanticCustomError("number", "is not a whole number")
+    return value
+
+
+def _check_proxies(value: str) -> str:
+    for proxy in value.split(","):
+        if proxy.strip() == "*":
+            continue
+        try:
+            ipaddress.ip_network(proxy.strip())
+        except ValueError:
+            raise PydanticCustomError("proxies", "must list addresses or networks, or be *") from None
+    return value
+
+
 def _split_keys(value: Any) -> Any:
     return [part for part in re.split(r"[\s,]+", value) if part] if isinstance(value, str) else value
 
 
+def normal_pin(pin: str) -> str:
+    """The PIN as it is compared: digits may be typed with or without separators."""
+    digits = pin.strip().replace("-", "").replace(" ", "")
+    return digits if digits.isdigit() else pin.strip()
+
+
 def _check_pin(pin: SecretStr) -> SecretStr:
-    value = pin.get_secret_value()
+    value = normal_pin(pin.get_secret_value())
     if len(value) < SHORTEST_PIN:
         raise PydanticCustomError(
             "pin",
@@ -240,8 +301,14 @@ class Settings(BaseModel):
     refresh_token_lifetime: Duration = variable("HOLDFAST_REFRESH_TOKEN_LIFETIME", default=30 * 86400)
     refresh_grace: DurationOrOff = variable("HOLDFAST_REFRESH_GRACE", default=60)
 
-    workers: Annotated[int, Field(ge=1, le=512)] = variable("WEB_CONCURRENCY", default=1)
-    port: Annotated[int, Field(ge=1, le=65535)] = variable("PORT", default=8000)
+    workers: Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=512)] = variable(
+        "WEB_CONCURRENCY", default=1
+    )
+    port: Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=65535)] = variable("PORT", default=8000)
+    forwarded_allow_ips: Annotated[str, AfterValidator(_check_proxies)] = variable(
+        "FORWARDED_ALLOW_IPS", default="127.0.0.1"
+    )
+    gunicorn_arguments: str = variable("GUNICORN_CMD_ARGS", default="")
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = variable(
         "LOG_LEVEL", default="info"
     )
@@ -307,6 +374,7 @@ REMEDIES = {
     "HOLDFAST_ALLOW_ANONYMOUS": "Write true or false",
     "WEB_CONCURRENCY": "Give the number of worker processes, 1 to 512",
     "PORT": "Give a TCP port, 1 to 65535",
+    "FORWARDED_ALLOW_IPS": "Give the addresses of your proxies, separated by commas, as in 10.0.0.0/16",
     "LOG_LEVEL": "Choose debug, info, warning or error",
     "LOG_FORMAT": "Choose text or json",
 }
@@ -317,7 +385,11 @@ def _problems_of(error: ValidationError, environment: Environment) -> list[Probl
     for detail in error.errors(include_url=False, include_input=False):
         names = variables_of(Settings.model_fields[str(detail["loc"][0])])
         name = next(name for name in names if name in environment.values)
-        what = detail["msg"] if detail["type"] in {"duration", "url", "key", "pin"} else detail["msg"].lower()
+        what = (
+            detail["msg"]
+            if detail["type"] in {"duration", "url", "key", "pin", "number", "proxies"}
+            else detail["msg"].lower()
+        )
         remedy = REMEDIES.get(names[0], "Correct it, or remove it to use the default")
         problems.append(Problem(name, what, remedy, environment.origin(name)))
     return problems

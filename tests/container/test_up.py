@@ -52,7 +52,7 @@ def test_make_up_says_how_to_sign_in_and_a_sign_in_survives_make_down(make: Make
     url = f"http://localhost:{port}/mcp"
     assert f"URL  {url}\n" in first.stdout
     assert f"claude mcp add --transport http holdfast {url}\n" in first.stdout
-    pin = re.search(r"PIN  (\d{4}-\d{4})\n", first.stdout)
+    pin = re.search(r"PIN  (\d{4}-\d{4}-\d{4})\n", first.stdout)
     assert pin is not None
     client = sign_in(f"http://localhost:{port}", pin[1])
 

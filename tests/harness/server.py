@@ -76,6 +76,12 @@ class Server:
         os.killpg(self._running().pid, signal.SIGKILL)
         self._running().wait()
 
+    def kill_workers(self) -> None:
+        """End the processes that answer, and not the one that starts them anew."""
+        master = self._running().pid
+        for worker in Path(f"/proc/{master}/task/{master}/children").read_text().split():
+            os.kill(int(worker), signal.SIGKILL)
+
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self.kill()

@@ -49,7 +49,7 @@ def everything_that_clients_do(http: httpx.Client, signed_in: OAuthClient, code:
 def test_a_damaged_record_is_a_miss(start_server: StartServer, tmp_path: Path, collection: str, damage: str) -> None:
     server = start_server(HOLDFAST_PIN="")
     with httpx.Client(base_url=server.url, timeout=30) as http:
-        pin = server.output().split("Sign-in PIN: ")[1][:9]
+        pin = server.output().split("Sign-in PIN: ")[1].split()[0]
         client = OAuthClient(http)
         client.register()
         page = client.authorize().headers["location"]

@@ -1,6 +1,8 @@
 """The built-in login, as clients and the person at the page see it."""
 
+import base64
 import re
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import httpx
@@ -90,8 +92,36 @@ class TestTheSignInPage:
         assert response.status_code == 400
         assert "connect again" in response.text
 
-    def test_a_huge_form_is_refused_unread(self, http: httpx.Client) -> None:
-        assert http.post("/signin", data={"request": "x" * 100_000}).status_code == 413
+    def test_shows_an_app_for_what_it_is_and_not_as_a_website(self, client: OAuthClient, person: Person) -> None:
+        client.register(redirect_uris=["myapp://claude.ai/callback"])
+        page = person.open(client.authorize(redirect_uri="myapp://claude.ai/callback").headers["location"])
+        assert "the app that opens myapp: links" in page.text
+        assert "claude.ai" not in page.text
+
+    def test_lets_the_browser_go_on_to_an_ipv6_address(self, client: OAuthClient, person: Person) -> None:
+        client.register(redirect_uris=["http://[::1]:4711/callback"])
+        page = person.open(client.authorize(redirect_uri="http://[::1]:4711/callback").headers["location"])
+        assert page.headers["content-security-policy"].endswith("form-action 'self' http:")
+
+    def test_only_approve_approves_and_only_a_post_answers(self, client: OAuthClient, http: httpx.Client) -> None:
+        client.register()
+        location = client.authorize().headers["location"]
+        for _ in range(8):
+            assert http.head(f"{location}&answer=approve&pin={PIN}").status_code == 200
+            assert http.get(f"{location}&answer=approve&pin=wrong").status_code == 200
+        assert Person(http).answer(location, pin=PIN).status_code == 200
+        assert Person(http).answer(location, pin=PIN, answer="perhaps").status_code == 200
+        assert Person(http).approve(location).status_code == 303
+
+    @pytest.mark.parametrize("site", ["cross-site", "same-site"])
+    def test_another_sites_page_cannot_answer_or_use_up_tries(self, server: Server, site: str) -> None:
+        with httpx.Client(base_url=server.url, headers={"Sec-Fetch-Site": site}) as elsewhere, connect(server) as http:
+            client = OAuthClient(http)
+            client.register()
+            location = client.authorize().headers["location"]
+            answers = [Person(elsewhere).approve(location, pin=pin).status_code for pin in [PIN, *["wrong"] * 8]]
+            assert answers == [200] * 9
+            assert Person(http).approve(location).status_code == 303
 
     def test_a_token_is_not_taken_for_a_sign_in_link(self, client: OAuthClient, http: httpx.Client) -> None:
         client.sign_in()
@@ -120,10 +150,71 @@ class TestTheSignInPage:
             assert "connect again" in page.text
 
 
+@pytest.mark.parametrize("path", ["/register", "/token", "/revoke", "/signin"])
+def test_a_huge_body_is_refused_unread(http: httpx.Client, path: str) -> None:
+    assert http.post(path, content=b"x" * 100_000).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "javascript:alert(1)",
+        "data:text/html,hello",
+        "file:///etc/passwd",
+        "http://evil.example/callback",
+        "http://localhost.evil.example/callback",
+        "http://claude.ai:443@evil.example/",
+        "https://user@claude.ai/callback",
+        "https://claude.ai/callback#fragment",
+    ],
+)
+def test_a_redirect_uri_that_would_send_codes_astray_is_refused(client: OAuthClient, uri: str) -> None:
+    response = client.register(redirect_uris=[uri])
+    assert response.status_code == 400
+    assert response.json()["error"] == "invalid_redirect_uri"
+
+
+def test_a_registration_needs_a_redirect_uri_and_valid_text(client: OAuthClient) -> None:
+    assert client.register(redirect_uris=None).status_code == 400
+    broken = b'{"client_name": "\\ud800", "redirect_uris": ["https://claude.ai/callback"]}'
+    assert client.http.post("/register", content=broken).status_code == 400
+
+
 class TestThePin:
+    @pytest.mark.parametrize(("pin", "status"), [("correct-horse", 303), ("horse1", 429)])
+    def test_guessing_from_many_addresses_shuts_out_the_owner_only_where_the_pin_is_short(
+        self, start_server: StartServer, pin: str, status: int
+    ) -> None:
+        server = start_server(HOLDFAST_PIN=pin)
+        with connect(server) as http:
+            client = OAuthClient(http)
+            client.register()
+            page = client.authorize().headers["location"]
+            http.headers["X-Forwarded-For"] = "192.0.2.1"
+            assert Person(http).approve(page, pin=pin).status_code == 303
+            for address in range(2, 60):
+                http.headers["X-Forwarded-For"] = f"192.0.2.{address}"
+                Person(http).approve(page, pin="a guess")
+            http.headers["X-Forwarded-For"] = "192.0.2.100"
+            assert Person(http).approve(page, pin=pin).status_code == status
+            http.headers["X-Forwarded-For"] = "192.0.2.1"
+            assert Person(http).approve(page, pin=pin).status_code == 303
+
+    def test_addresses_are_only_believed_from_a_known_proxy(self, start_server: StartServer) -> None:
+        server = start_server(FORWARDED_ALLOW_IPS="192.0.2.1")
+        with connect(server) as http:
+            client = OAuthClient(http)
+            client.register()
+            page = client.authorize().headers["location"]
+            answers = []
+            for address in range(12):
+                http.headers["X-Forwarded-For"] = f"192.0.2.{address}"
+                answers.append(Person(http).approve(page, pin="a guess").status_code)
+            assert 429 in answers
+
     def test_is_made_up_and_shown_once_where_none_is_given(self, start_server: StartServer) -> None:
         server = start_server(HOLDFAST_PIN="")
-        shown = re.findall(r"Sign-in PIN: (\d{4}-\d{4})", server.output())
+        shown = re.findall(r"Sign-in PIN: (\d{4}-\d{4}-\d{4})", server.output())
         assert len(shown) == 1
         server.restart()
         assert len(re.findall("Sign-in PIN", server.output())) == 1
@@ -227,14 +318,33 @@ class TestAnAuthorizationCode:
 
             assert redeem_late() != 200
 
-    def test_whose_answer_died_with_the_server_is_answered_again(self, start_server: StartServer) -> None:
+    @pytest.mark.parametrize("workers", ["1", "2"])
+    def test_redeemed_by_many_at_once_is_redeemed_once(self, start_server: StartServer, workers: str) -> None:
+        server = start_server(WEB_CONCURRENCY=workers)
+        with connect(server) as http, ThreadPoolExecutor(8) as pool:
+            for _ in range(10):
+                client = OAuthClient(http)
+                client.register()
+                code = client.code()
+                rivals = [OAuthClient(httpx.Client(base_url=server.url), client.client_id, client.verifier)] * 8
+                answers = list(pool.map(OAuthClient.redeem, rivals, [code] * 8))
+                tokens = {answer.json()["access_token"] for answer in answers if answer.is_success}
+                assert len(tokens) == 1
+                rivals[0].http.close()
+
+    @pytest.mark.parametrize("killed", ["server", "worker"])
+    def test_whose_answer_died_with_the_server_is_answered_again(self, start_server: StartServer, killed: str) -> None:
         server = start_server()
         with connect(server) as http:
             client = OAuthClient(http)
             client.register()
             code = client.code()
             answered = client.redeem(code).json()
-            server.restart()
+            if killed == "server":
+                server.restart()
+            else:
+                server.kill_workers()
+                server.wait_until_ready()
             again = client.redeem(code).json()
             assert again["access_token"] == answered["access_token"]
             assert again["refresh_token"] == answered["refresh_token"]
@@ -312,6 +422,19 @@ def test_an_expired_access_token_is_refused_and_can_be_refreshed(start_server: S
         assert client.call().status_code == 200
 
 
+def test_revoking_while_refreshing_ends_the_session(start_server: StartServer) -> None:
+    server = start_server(WEB_CONCURRENCY="2")
+    with connect(server) as http, connect(server) as another, ThreadPoolExecutor(2) as pool:
+        for _ in range(20):
+            client = OAuthClient(http).sign_in()
+            token = client.tokens["refresh_token"]
+            rival = OAuthClient(another, client.client_id, tokens=client.tokens)
+            refreshed, revoked = pool.submit(client.refresh, token), pool.submit(rival.revoke, token)
+            assert revoked.result().status_code == 200
+            refreshed.result()
+            assert client.call().status_code == 401
+
+
 @pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
 def test_revoking_either_token_ends_both(client: OAuthClient, kind: str) -> None:
     client.sign_in()
@@ -354,3 +477,6 @@ def test_without_a_key_nobody_signs_tokens_for_us(start_server: StartServer) -> 
         head, claims, _ = client.tokens["access_token"].split(".")
         assert client.call(f"{head}.{claims}.{'A' * 43}").status_code == 401
         assert client.call(f"eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0.{claims}.").status_code == 401
+        strange = base64.urlsafe_b64encode(b'{"alg": "HS256", "crit": 5}').decode().rstrip("=")
+        assert client.call(f"{strange}.{claims}.x").status_code == 401
+        assert "Traceback" not in server.output()

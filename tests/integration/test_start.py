@@ -76,6 +76,10 @@ def test_all_problems_are_told_at_once(refused: Refused, tmp_path: Path) -> None
         ({"EXA_MCP_STORAGE_BACKEND": "memory", "WEB_CONCURRENCY": "2"}, "WEB_CONCURRENCY: "),
         ({"EXA_MCP_STORAGE_BACKEND": "memory", "GUNICORN_CMD_ARGS": "--workers 2"}, "WEB_CONCURRENCY: "),
         ({"EXA_MCP_STORAGE_BACKEND": "disk", "HOLDFAST_STORAGE": "filetree"}, "EXA_MCP_STORAGE_BACKEND and "),
+        ({"GUNICORN_CMD_ARGS": "--no-such-flag"}, "GUNICORN_CMD_ARGS: unrecognized arguments: --no-such-flag"),
+        ({"GUNICORN_CMD_ARGS": "--workers 'one"}, "GUNICORN_CMD_ARGS: "),
+        ({"GUNICORN_CMD_ARGS": "--workers 0"}, "WEB_CONCURRENCY: no worker would answer"),
+        ({"GUNICORN_CMD_ARGS": "--worker-class sync"}, "--worker-class sync cannot run this server"),
         ({"HOLDFAST_PIN_FILE": "/no/such/secret", "HOLDFAST_PIN": ""}, "HOLDFAST_PIN_FILE: cannot read"),
     ],
 )
@@ -88,6 +92,32 @@ def test_a_payload_that_fails_to_import_is_named_with_its_error(refused: Refused
     said = refused(HOLDFAST_SERVER=str(tmp_path / "broken.py"))
     assert "HOLDFAST_SERVER: " in said
     assert "the database driver is missing" in said
+
+
+@pytest.mark.parametrize("setting", ["HOLDFAST_SERVER", "FASTMCP_SERVER_AUTH"])
+def test_a_module_that_exits_when_it_is_imported_is_named(refused: Refused, tmp_path: Path, setting: str) -> None:
+    (tmp_path / "leaving.py").write_text("import sys\nsys.exit(0)\n")
+    value = "leaving:mcp" if setting == "HOLDFAST_SERVER" else "leaving.Provider"
+    assert f"{setting}: " in refused(PYTHONPATH=str(tmp_path), **{setting: value})
+
+
+@pytest.mark.parametrize("key", ["storage", "signing"])
+def test_a_key_that_was_lost_is_not_replaced_silently(
+    start_server: StartServer, refused: Refused, tmp_path: Path, key: str
+) -> None:
+    start_server().kill()
+    (tmp_path / "data" / "keys" / f"{key}.key").unlink()
+    said = refused(home=tmp_path / "data")
+    assert f"HOLDFAST_{key.upper()}_KEY: is not set, and {tmp_path}/data/keys/{key}.key is missing" in said
+    assert not (tmp_path / "data" / "keys" / f"{key}.key").exists()
+
+
+def test_a_volume_in_memory_is_said_loudly(start_server: StartServer, tmp_path: Path) -> None:
+    subprocess.run(["mount", "--mkdir", "-t", "tmpfs", "tmpfs", str(tmp_path / "memory")], check=True)
+    try:
+        assert "a restart loses every sign-in" in start_server(home=tmp_path / "memory").output()
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path / "memory")], check=True)
 
 
 def test_a_port_in_use_is_named(refused: Refused) -> None:

@@ -1,5 +1,6 @@
 """Settings: every wrong value gets a message that names the variable, its origin and the remedy."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,14 @@ def test_empty_variables_count_as_unset() -> None:
         ("WEB_CONCURRENCY", "0", "1 to 512"),
         ("WEB_CONCURRENCY", "two", "1 to 512"),
         ("PORT", "65536", "1 to 65535"),
+        ("PORT", "8000.0", "is not a whole number"),
+        ("FORWARDED_ALLOW_IPS", "the proxy", "addresses of your proxies"),
+        ("HOLDFAST_BASE_URL", "https://:secret@mcp.example.com", "credentials"),
+        ("HOLDFAST_BASE_URL", "https://x_y!.example;z", "is not an http or https URL"),
+        ("HOLDFAST_BASE_URL", 'https://mcp.example.com/a"b', "is not an http or https URL"),
+        ("HOLDFAST_PIN", "1     ", "shorter than 6"),
+        ("HOLDFAST_PIN", "12-34-56", "without a pattern"),
+        ("HOLDFAST_PIN", "not utf-8 \udcff", "is not UTF-8 text"),
         ("LOG_LEVEL", "loud", "debug, info, warning or error"),
         ("LOG_FORMAT", "xml", "text or json"),
     ],
@@ -169,14 +178,24 @@ class TestSecretsInFiles:
     def test_a_file_that_cannot_be_read_is_named(self, tmp_path: Path) -> None:
         problem = only_problem_of(HOLDFAST_PIN_FILE=str(tmp_path / "nothing"))
         assert problem.startswith(f"HOLDFAST_PIN_FILE: cannot read {tmp_path / 'nothing'}: No such file")
-        assert "Is a directory" in only_problem_of(HOLDFAST_PIN_FILE=str(tmp_path))
+        assert "it is not a file" in only_problem_of(HOLDFAST_PIN_FILE=str(tmp_path))
 
     def test_an_empty_file_is_an_error(self, tmp_path: Path) -> None:
         (tmp_path / "pin").write_text("\n")
         assert "is empty" in only_problem_of(HOLDFAST_PIN_FILE=str(tmp_path / "pin"))
 
+    def test_what_is_no_file_is_not_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        assert "it is not a file" in only_problem_of(HOLDFAST_PIN_FILE=str(tmp_path / "pipe"))
+        assert "it is not a file" in only_problem_of(HOLDFAST_PIN_FILE="/dev/zero")
+
+    @pytest.mark.parametrize("content", [b"x" * 70_000, b"a pin with \0"])
+    def test_a_file_that_holds_no_secret_is_an_error(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "pin").write_bytes(content)
+        assert "bytes or not text" in only_problem_of(HOLDFAST_PIN_FILE=str(tmp_path / "pin"))
+
     def test_a_binary_file_is_an_error(self, tmp_path: Path) -> None:
-        (tmp_path / "pin").write_bytes(b"\xff\xfe\x00")
+        (tmp_path / "pin").write_bytes(b"\xff\xfe")
         assert "not UTF-8" in only_problem_of(HOLDFAST_PIN_FILE=str(tmp_path / "pin"))
 
     def test_a_wrong_value_from_a_file_names_the_file(self, tmp_path: Path) -> None:

@@ -274,8 +274,8 @@ class TestADamagedDatabase:
 class TestKeysOnTheVolume:
     def test_are_made_once_for_their_owner_only(self, tmp_path: Path) -> None:
         path = tmp_path / "keys" / "storage.key"
-        first = volume_key_ring(path, "HOLDFAST_STORAGE_KEY")
-        assert volume_key_ring(path, "HOLDFAST_STORAGE_KEY") == first
+        first = volume_key_ring(path, "HOLDFAST_STORAGE_KEY", store_is_in_use=False)
+        assert volume_key_ring(path, "HOLDFAST_STORAGE_KEY", store_is_in_use=False) == first
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert [file.name for file in path.parent.iterdir()] == ["storage.key"]
@@ -291,9 +291,19 @@ class TestKeysOnTheVolume:
         path = tmp_path / "storage.key"
         path.write_text(content)
         with pytest.raises(ConfigurationError, match=r"holds no usable key\. Restore that file"):
-            volume_key_ring(path, "HOLDFAST_STORAGE_KEY")
+            volume_key_ring(path, "HOLDFAST_STORAGE_KEY", store_is_in_use=False)
         assert path.read_text() == content
+
+    def test_a_key_file_that_is_not_text_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "key").write_bytes(b"\xff" * 40)
+        with pytest.raises(ConfigurationError, match="it is not text"):
+            volume_key_ring(tmp_path / "key", "HOLDFAST_STORAGE_KEY", store_is_in_use=True)
+
+    def test_a_key_that_a_store_in_use_misses_is_not_made_anew(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigurationError, match="is missing although the store beside it is in use"):
+            volume_key_ring(tmp_path / "key", "HOLDFAST_STORAGE_KEY", store_is_in_use=True)
+        assert not (tmp_path / "key").exists()
 
     def test_a_key_path_that_is_a_directory_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="cannot read or write"):
-            volume_key_ring(tmp_path, "HOLDFAST_STORAGE_KEY")
+            volume_key_ring(tmp_path, "HOLDFAST_STORAGE_KEY", store_is_in_use=False)

@@ -158,7 +158,7 @@ def _import_class(path: str) -> type[AuthProvider]:
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
             raise _unknown(f"there is no module {error.name}", path) from None
         raise _unimportable(module_name, error) from None
-    except Exception as error:  # noqa: BLE001 - importing runs any code
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - importing runs any code
         raise _unimportable(module_name, error) from None
     if found is None:
         raise _unknown(f"module {module_name} has no {class_name}", path)
@@ -175,7 +175,7 @@ def _unknown(what: str, path: str) -> ConfigurationError:
     return ConfigurationError([Problem(SELECTOR, what, remedy)])
 
 
-def _unimportable(module_name: str, error: Exception) -> ConfigurationError:
+def _unimportable(module_name: str, error: BaseException) -> ConfigurationError:
     what = f"importing {module_name} fails: {type(error).__name__}: {error}"
     return ConfigurationError([Problem(SELECTOR, what, "Install what it needs, or choose another provider")])
 

@@ -76,7 +76,7 @@ def _checked(loaded: Any, server: str) -> FastMCP:
 def _load_config(path: Path) -> Any:
     try:
         config = MCPServerConfig.from_file(path)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise _problem(f"{path} is not valid JSON: {error}", "Correct the file") from None
     except ValidationError as error:
         detail = error.errors(include_url=False, include_context=False, include_input=False)[0]
@@ -92,7 +92,7 @@ def _load_config(path: Path) -> Any:
 
 
 def _load_file(source: filesystem.FileSystemSource) -> Any:
-    with _reasons_of_exit(filesystem.logger) as reasons, _import_problems(source.path):
+    with _import_problems(source.path), _reasons_of_exit(filesystem.logger) as reasons:
         try:
             return _run(source.load_server())
         except SystemExit:
@@ -145,7 +145,7 @@ def _import_problems(source: str) -> Iterator[None]:
         yield
     except ConfigurationError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         log.debug("loading %s failed", source, exc_info=True)
         frame = traceback.extract_tb(error.__traceback__)[-1]
         what = f"loading {source} fails: {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"

@@ -4,12 +4,13 @@ from pathlib import Path
 
 from key_value.aio.protocols import AsyncKeyValue
 
-from mcp_holdfast.settings import Settings
 from mcp_holdfast.storage.backends import open_disk, open_filetree, open_memory
-from mcp_holdfast.storage.keys import KeyRing, given_key_ring, volume_key_ring
-from mcp_holdfast.storage.sealing import SealedStore
+from mcp_holdfast.storage.keys import KeyRing
+from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION, SealedStore
 
-__all__ = ["check_store", "open_store", "storage_key_ring"]
+DISK = "disk"
+
+__all__ = ["check_store", "is_in_use", "open_store"]
 
 
 def open_store(backend: str, *, path: Path | None = None, keys: KeyRing | None = None) -> AsyncKeyValue:
@@ -28,8 +29,13 @@ def open_store(backend: str, *, path: Path | None = None, keys: KeyRing | None =
     if backend == "filetree":
         return SealedStore(open_filetree(path), keys)
     if backend == "disk":
-        return SealedStore(open_disk(path / "disk"), keys)
+        return SealedStore(open_disk(path / DISK), keys)
     raise ValueError(f"unknown backend {backend!r}: choose filetree, disk or memory")
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether a store with our key check is below this directory."""
+    return (path / HOLDFAST_COLLECTION).exists() or (path / DISK).exists()
 
 
 async def check_store(store: AsyncKeyValue) -> None:
@@ -44,10 +50,3 @@ async def check_store(store: AsyncKeyValue) -> None:
     if isinstance(store, SealedStore):
         await store.check_key()
         await store.close()
-
-
-def storage_key_ring(settings: Settings) -> KeyRing:
-    """The keys that seal the store, from HOLDFAST_STORAGE_KEY or else from the volume."""
-    if settings.storage_key is not None:
-        return given_key_ring(settings.storage_key, settings.storage_key_previous, "HOLDFAST_STORAGE_KEY")
-    return volume_key_ring(settings.home / "keys" / "storage.key", "HOLDFAST_STORAGE_KEY")

@@ -39,18 +39,23 @@ def given_key_ring(current: SecretStr, previous: Sequence[SecretStr], variable: 
     return KeyRing(tuple(key.get_secret_value() for key in (current, *previous)), variable)
 
 
-def volume_key_ring(path: Path, variable: str) -> KeyRing:
+def volume_key_ring(path: Path, variable: str, *, store_is_in_use: bool) -> KeyRing:
     """The ring kept in a file on the volume, made on first use. Of several replicas starting at once one makes it.
 
     Raises:
-        ConfigurationError: the file cannot be read or written, or holds no key.
+        ConfigurationError: the file cannot be read or written, holds no key, or is gone although the store has records.
 
     """
+    if store_is_in_use and not path.exists():
+        what = f"is not set, and {path} is missing although the store beside it is in use"
+        remedy = f"Restore that file from a backup, or set {variable}; to begin anew, empty the volume"
+        raise ConfigurationError([Problem(variable, what, remedy)])
     try:
         secret = create_once(path, secrets.token_urlsafe(32))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigurationError(
-            [Problem("FASTMCP_HOME", f"cannot read or write {path}: {error.strerror}", f"Repair it, or set {variable}")]
+            [Problem("FASTMCP_HOME", f"cannot read or write {path}: {reason}", f"Repair it, or set {variable}")]
         ) from error
     if len(secret) < SHORTEST_KEY:
         raise ConfigurationError(

@@ -11,6 +11,7 @@ from mcp_holdfast.settings import Problem
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "glusterfs", "lustre", "afs", "gfs2", "ocfs2"}
 )
+MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 CONTAINER_LAYERS = frozenset({"overlay", "aufs", "fuse.fuse-overlayfs"})
 
 

@@ -1,7 +1,7 @@
 """The built-in login."""
 
-from mcp_holdfast.auth.local.pin import PinCheck
+from mcp_holdfast.auth.local.pin import PinCheck, made_up_pin
 from mcp_holdfast.auth.local.provider import Lifetimes, LocalLogin
 from mcp_holdfast.auth.local.tokens import TokenSigner
 
-__all__ = ["Lifetimes", "LocalLogin", "PinCheck", "TokenSigner"]
+__all__ = ["Lifetimes", "LocalLogin", "PinCheck", "TokenSigner", "made_up_pin"]

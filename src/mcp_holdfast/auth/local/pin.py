@@ -4,13 +4,16 @@ import asyncio
 import ipaddress
 import logging
 import os
-import secrets
 import time
 from typing import Any
 
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from key_value.aio.protocols import AsyncKeyValue
+
+from mcp_holdfast.auth.local.workers import WorkersLock
+from mcp_holdfast.settings import normal_pin
+from mcp_holdfast.storage.keys import KeyRing
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +24,7 @@ EVERYONE = "tries of everyone"
 FREE_TRIES_OF_ADDRESS = 5
 LONGEST_DELAY_OF_ADDRESS = 15 * 60
 FREE_TRIES_OF_EVERYONE = 50
+LENGTH_BEYOND_GUESSING = 12
 LONGEST_DELAY_OF_EVERYONE = 60
 TRIES_ARE_REMEMBERED_FOR = 24 * 3600
 ADDRESS_IS_KNOWN_FOR = 30 * 24 * 3600
@@ -44,23 +48,28 @@ class PinCheck:
     def __init__(self, store: AsyncKeyValue) -> None:
         self._store = store
         self._hash = ""
-        self._one_at_a_time = asyncio.Lock()
+        self._limits_everyone = False
+        self._one_at_a_time = WorkersLock()
 
-    async def prepare(self, given: str | None) -> str | None:
-        """Take the given PIN, or the stored one, or make one up. Return it if it was made up just now."""
+    async def prepare(self, given: str | None, *, made_up: str) -> str | None:
+        """Take the given PIN, else the stored one, else the one made up. Return that if it is new.
+
+        Only a short PIN needs a limit for all addresses together, which has a price: who guesses from many addresses
+        then keeps the owner waiting too.
+        """
         stored = await self._store.get(PIN, collection=COLLECTION)
         if given is not None:
             self._hash = _hash(given)
+            self._limits_everyone = len(normal_pin(given)) < LENGTH_BEYOND_GUESSING
             if stored is not None:
                 await self._store.delete(PIN, collection=COLLECTION)
             return None
         if stored is not None:
             self._hash = stored["hash"]
             return None
-        generated = f"{secrets.randbelow(10**4):04}-{secrets.randbelow(10**4):04}"
-        self._hash = _hash(generated)
+        self._hash = _hash(made_up)
         await self._store.put(PIN, {"hash": self._hash}, collection=COLLECTION)
-        return generated
+        return made_up
 
     async def check(self, pin: str, address: str) -> None:
         """Let the right PIN pass.
@@ -75,9 +84,9 @@ class PinCheck:
         address_key = f"tries of {_network(address)}"
         async with self._one_at_a_time:
             of_address, of_everyone = await self._tries(address_key), await self._tries(EVERYONE)
-            known = bool(of_address.get("known"))
+            counts_for_everyone = self._limits_everyone and not of_address.get("known")
             _refuse_before(of_address, FREE_TRIES_OF_ADDRESS, LONGEST_DELAY_OF_ADDRESS)
-            if not known:
+            if counts_for_everyone:
                 _refuse_before(of_everyone, FREE_TRIES_OF_EVERYONE, LONGEST_DELAY_OF_EVERYONE)
                 await self._count(EVERYONE, of_everyone)
             await self._count(address_key, of_address)
@@ -86,7 +95,7 @@ class PinCheck:
                 raise WrongPin
             remembered = {"failures": 0, "last": 0, "known": True}
             await self._store.put(address_key, remembered, collection=COLLECTION, ttl=ADDRESS_IS_KNOWN_FOR)
-            if not known:
+            if counts_for_everyone:
                 await self._store.put(EVERYONE, of_everyone, collection=COLLECTION, ttl=TRIES_ARE_REMEMBERED_FOR)
 
     async def _tries(self, key: str) -> dict[str, Any]:
@@ -115,7 +124,15 @@ def _network(address: str) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
-    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else str(parsed)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
+
+
+def made_up_pin(ring: KeyRing) -> str:
+    """A PIN of 12 digits, the same for all replicas that share a key, so that all of them show the same one."""
+    number = int.from_bytes(ring.derive("sign-in PIN")[0]) % 10**12
+    return "-".join(f"{number:012}"[start : start + 4] for start in (0, 4, 8))
 
 
 def _argon2(salt: bytes) -> Argon2id:
@@ -124,18 +141,12 @@ def _argon2(salt: bytes) -> Argon2id:
 
 
 def _hash(pin: str) -> str:
-    return _argon2(os.urandom(16)).derive_phc_encoded(_normal(pin))
+    return _argon2(os.urandom(16)).derive_phc_encoded(normal_pin(pin).encode())
 
 
 def _matches(pin: str, encoded: str) -> bool:
     try:
-        Argon2id.verify_phc_encoded(_normal(pin), encoded)
+        Argon2id.verify_phc_encoded(normal_pin(pin).encode(), encoded)
     except InvalidKey:
         return False
     return True
-
-
-def _normal(pin: str) -> bytes:
-    """A PIN of digits may be typed with or without its separators."""
-    digits = pin.strip().replace("-", "").replace(" ", "")
-    return (digits if digits.isdigit() else pin.strip()).encode()

@@ -1,7 +1,7 @@
 """The built-in login: an OAuth 2.1 authorization server for one household or team without an identity provider."""
 
-import asyncio
 import logging
+import os
 import re
 import secrets
 import time
@@ -17,15 +17,15 @@ from mcp.server.auth.provider import (
     TokenError,
 )
 from mcp.server.auth.settings import ClientRegistrationOptions, RevocationOptions
-from mcp.server.transport_security import RequestBodyLimitMiddleware
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
-from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from mcp_holdfast.auth.local.grants import SCOPE, Grant, Grants, LocalClient, claims_of, grant_id
 from mcp_holdfast.auth.local.pin import PinCheck
-from mcp_holdfast.auth.local.signin import LONGEST_FORM, AuthorizationRequest, SigninPage
+from mcp_holdfast.auth.local.registration import check_registration
+from mcp_holdfast.auth.local.signin import AuthorizationRequest, SigninPage
 from mcp_holdfast.auth.local.tokens import ACCESS_TOKEN, REFRESH_TOKEN, ExpiredToken, InvalidToken, TokenSigner
+from mcp_holdfast.auth.local.workers import WorkersLock
 
 log = logging.getLogger(__name__)
 
@@ -72,22 +72,27 @@ class LocalLogin(OAuthProvider):
         self._grants = Grants(store)
         self._signer = signer
         self._lifetimes = lifetimes
-        self._run = secrets.token_hex(8)
-        self._run_started_at = int(time.time())
-        self._one_exchange_at_a_time = asyncio.Lock()
+        self._one_exchange_at_a_time = WorkersLock()
+        self._begin_run()
+        os.register_at_fork(after_in_child=self._begin_run)
         self._signin = SigninPage(
             base_url=base_url, server_name=server_name, signer=signer, pin=pin, open_grant=self._open_grant
         )
 
+    def _begin_run(self) -> None:
+        """Give each worker process a run of its own: what it answers may die with it alone."""
+        self._run = secrets.token_hex(8)
+        self._run_started_at = int(time.time())
+
     def get_routes(self, mcp_path: str | None = None) -> list[Route]:
-        limit = Middleware(RequestBodyLimitMiddleware, max_body_size=LONGEST_FORM)
-        page = Route("/signin", self._signin.handle, methods=["GET", "POST"], middleware=[limit])
+        page = Route("/signin", self._signin.handle, methods=["GET", "POST"])
         return [*super().get_routes(mcp_path), page]
 
     async def get_client(self, client_id: str) -> LocalClient | None:
         return await self._grants.client(client_id)
 
     async def register_client(self, client_info: OAuthClientInformationFull) -> None:
+        check_registration(client_info)
         client_info.scope = SCOPE
         await self._grants.register(client_info)
 
@@ -203,7 +208,9 @@ class LocalLogin(OAuthProvider):
                 claims = self._signer.verify(token_type, token.token)
             except (InvalidToken, ExpiredToken):
                 continue
-            await self._revoke(claims["grant"], "its client asked for it")
+            # A refresh under way would otherwise write the grant back.
+            async with self._one_exchange_at_a_time:
+                await self._revoke(claims["grant"], "its client asked for it")
 
     async def _issue(self, identifier: str, grant: Grant) -> OAuthToken:
         # One write moves the grant to its next generation; a kill before it leaves the old code or token good.

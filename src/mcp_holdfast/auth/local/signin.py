@@ -26,9 +26,6 @@ TEMPLATES = Environment(
 STYLE = TEMPLATES.get_template("style.css").render()
 STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 
-LONGEST_FORM = 64 * 1024
-"""In bytes; the request that a page carries is the longest part of it."""
-
 
 class AuthorizationRequest(BaseModel):
     """What a client asked for at /authorize. It travels, signed, in the page's URL: nothing is stored for strangers."""
@@ -45,7 +42,7 @@ class AuthorizationRequest(BaseModel):
     def redirect_host(self) -> str:
         """Where the browser will be sent, for a person to judge."""
         parts = urlsplit(self.redirect_uri)
-        return parts.netloc or f"{parts.scheme}:"
+        return parts.netloc if parts.scheme in {"http", "https"} else f"the app that opens {parts.scheme}: links"
 
     @property
     def redirects_to_this_computer(self) -> bool:
@@ -86,9 +83,10 @@ class SigninPage:
         except InvalidToken:
             return self._message("This sign-in link is incomplete or was changed", 400)
         request = AuthorizationRequest.model_validate(claims["request"])
-        if http.method == "GET":
+        answer = form.get("answer") if http.method == "POST" and not _comes_from_elsewhere(http) else None
+        if answer not in {"approve", "deny"}:
             return self._page(request, form["request"])
-        if form.get("answer") == "deny":
+        if answer == "deny":
             log.info("the owner denied a client", extra={"client": request.client_id})
             return _send_back(request, error="access_denied", error_description="The owner denied the request")
         return await self._approve(request, form, http.client.host if http.client else "unknown")
@@ -131,6 +129,11 @@ class SigninPage:
         return HTMLResponse(html, status, headers)
 
 
+def _comes_from_elsewhere(http: Request) -> bool:
+    """Whether another site's page made the browser send this: it must not use up tries for the PIN."""
+    return http.headers.get("sec-fetch-site") in {"cross-site", "same-site"}
+
+
 async def _form(http: Request) -> dict[str, str]:
     async with http.form(max_files=0, max_fields=10) as form:
         return {name: value for name, value in form.items() if isinstance(value, str)}
@@ -145,7 +148,7 @@ def _send_back(request: AuthorizationRequest, **parameters: str) -> Response:
 def _form_targets(redirect_uri: str) -> str:
     """What form-action must allow: browsers apply it to every redirect that follows, and a website may send on."""
     parts = urlsplit(redirect_uri)
-    if parts.scheme == "http":
+    if parts.scheme == "http" and "[" not in parts.netloc:  # the syntax of CSP has no IPv6 addresses
         return f"http://{parts.netloc}"
     return f"{parts.scheme}:"
 
