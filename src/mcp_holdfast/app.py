@@ -188,6 +188,8 @@ def _build_local_login(settings: Settings, store: AsyncKeyValue, ring: KeyRing, 
         logging.getLogger(logs.SHOWN_ONCE).info(
             "Sign-in PIN: %s (shown once; set HOLDFAST_PIN to choose your own)", made_up
         )
+    elif given is None:
+        log.info("the sign-in PIN is the one of the first start; if it is lost, set HOLDFAST_PIN")
     lifetimes = Lifetimes(
         signin_page=settings.signin_page_lifetime,
         code=settings.code_lifetime,

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -23,7 +24,8 @@ def serve(*gunicorn_arguments: Annotated[str, Parameter(allow_leading_hyphen=Tru
 @main.command
 def check() -> None:
     """Check the configuration, start nothing: exit 0 if the server could start with it, else 78 and all problems."""
-    from mcp_holdfast.app import plan
+    with warnings.catch_warnings(record=True):
+        from mcp_holdfast.app import MCP_PATH, plan
 
     try:
         checked = plan(os.environ)
@@ -33,7 +35,7 @@ def check() -> None:
     settings = checked.settings
     print(f"server   {checked.server}")
     print(f"login    {settings.provider}")
-    print(f"url      {settings.base_url}")
+    print(f"url      {settings.base_url}{MCP_PATH}")
     print(f"storage  {settings.backend}" + ("" if settings.backend == "memory" else f" in {settings.home}"))
 
 

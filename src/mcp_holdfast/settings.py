@@ -2,6 +2,7 @@
 
 import difflib
 import ipaddress
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -101,7 +102,11 @@ def read_environment(environ: Mapping[str, str]) -> tuple[Environment, list[Prob
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             problems.append(
-                Problem(file_name, f"cannot read {path}: {reason}", "Mount the secret there, readable by this user")
+                Problem(
+                    file_name,
+                    f"cannot read {path}: {reason}",
+                    f"Mount the secret there, readable by user {os.geteuid()}:{os.getegid()}",
+                )
             )
             continue
         value = content.removesuffix("\n").removesuffix("\r")

@@ -67,16 +67,42 @@ def test_make_up_says_how_to_sign_in_and_a_sign_in_survives_make_down(make: Make
     assert client.call().status_code == 200
 
 
-def test_a_start_that_fails_says_why_and_stops(make: Make) -> None:
+def test_a_wrong_setting_is_named_and_leaves_a_running_server_alone(make: Make, sign_in: SignIn, port: int) -> None:
+    make("up", HOLDFAST_PIN="correct-horse")
+    client = sign_in(f"http://localhost:{port}", "correct-horse")
     result = make("up", HOLDFAST_PIN="1234")
     assert result.returncode != 0
-    assert "HOLDFAST_PIN" in result.stderr
-    assert "error: the server stopped right after its start" in result.stderr
+    assert "HOLDFAST_PIN: is shorter than 6 characters" in result.stdout + result.stderr
+    assert "error: nothing was started or stopped" in result.stderr
+    assert client.call().status_code == 200
+
+
+def test_every_setting_reaches_the_server(make: Make, sign_in: SignIn, port: int, tmp_path: Path) -> None:
+    (tmp_path / "pin").write_text("a pin, with $signs\n")
+    (tmp_path / "pin").chmod(0o644)
+    (tmp_path / "my_server.py").write_text(
+        "from fastmcp import FastMCP\nmine = FastMCP('Mine')\n@mine.tool\ndef hello() -> str:\n    return 'hello'\n"
+    )
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o755)
+    result = make(
+        "up",
+        HOLDFAST_PIN_FILE=str(tmp_path / "pin"),
+        HOLDFAST_SERVER=f"{tmp_path}/my_server.py:mine",
+        HOLDFAST_ACCESS_TOKEN_LIFETIME="30m",
+        LOG_FORMAT="json",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "PIN  the one that you set\n" in result.stdout
+    assert f"URL  http://localhost:{port}/mcp\n" in result.stdout
+    client = sign_in(f"http://localhost:{port}", "a pin, with $signs")
+    assert client.tokens["expires_in"] == 1800
+    assert "hello" in client.call_tool("hello").text
 
 
 def test_a_chosen_pin_is_not_shown(make: Make, sign_in: SignIn, port: int) -> None:
     result = make("up", HOLDFAST_PIN="correct-horse")
-    assert "PIN  the one in HOLDFAST_PIN\n" in result.stdout
+    assert "PIN  the one that you set\n" in result.stdout
     assert "correct-horse" not in result.stdout + result.stderr
     assert sign_in(f"http://localhost:{port}", "correct-horse").call().status_code == 200
 

@@ -96,7 +96,11 @@ def _load_file(source: filesystem.FileSystemSource) -> Any:
         try:
             return _run(source.load_server())
         except SystemExit:
-            reason = reasons[0].splitlines()[0] if reasons else f"{source.path} exits when it is imported"
+            reason = (
+                reasons[0].splitlines()[0].removesuffix(". Please either:")
+                if reasons
+                else f"{source.path} exits when it is imported"
+            )
             raise _problem(reason, "Correct it, or give another FILE.py or FILE.py:name") from None
 
 

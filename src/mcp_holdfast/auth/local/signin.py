@@ -155,5 +155,5 @@ def _form_targets(redirect_uri: str) -> str:
 
 def _duration(seconds: int) -> str:
     if seconds < 120:
-        return f"{seconds} seconds"
+        return f"{seconds} second{'s' if seconds > 1 else ''}"
     return f"{-(-seconds // 60)} minutes"
