@@ -5,10 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
+
+from harness.waiting import eventually
 
 READY_WITHIN = 60.0
 PIN = "correct-horse"
@@ -56,17 +57,15 @@ class Server:
             )
 
     def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + READY_WITHIN
-        while time.monotonic() < deadline:
-            if self._running().poll() is not None:
-                raise RuntimeError(f"the server ended with {self._running().returncode}:\n{self.output()}")
-            try:
-                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.05)
-        raise TimeoutError(f"the server is not ready after {READY_WITHIN} s:\n{self.output()}")
+        eventually(self._is_ready, bool, within=READY_WITHIN)
+
+    def _is_ready(self) -> bool:
+        if self._running().poll() is not None:
+            raise RuntimeError(f"the server ended with {self._running().returncode}:\n{self.output()}")
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
 
     def wait_for_exit(self, timeout: float = 60) -> int:
         return self._running().wait(timeout)

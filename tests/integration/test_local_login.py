@@ -18,6 +18,13 @@ def connect(server: Server) -> httpx.Client:
     return httpx.Client(base_url=server.url, timeout=30)
 
 
+def asked_page(http: httpx.Client) -> str:
+    """The page where a new client waits for the owner's answer."""
+    client = OAuthClient(http)
+    client.register()
+    return client.authorize().headers["location"]
+
+
 def test_a_client_that_the_owner_approved_can_use_the_server(client: OAuthClient) -> None:
     client.sign_in()
     assert client.call().status_code == 200
@@ -116,9 +123,7 @@ class TestTheSignInPage:
     @pytest.mark.parametrize("site", ["cross-site", "same-site"])
     def test_another_sites_page_cannot_answer_or_use_up_tries(self, server: Server, site: str) -> None:
         with httpx.Client(base_url=server.url, headers={"Sec-Fetch-Site": site}) as elsewhere, connect(server) as http:
-            client = OAuthClient(http)
-            client.register()
-            location = client.authorize().headers["location"]
+            location = asked_page(http)
             answers = [Person(elsewhere).approve(location, pin=pin).status_code for pin in [PIN, *["wrong"] * 8]]
             assert answers == [200] * 9
             assert Person(http).approve(location).status_code == 303
@@ -141,9 +146,7 @@ class TestTheSignInPage:
     def test_an_expired_page_says_so_and_what_to_do(self, start_server: StartServer) -> None:
         server = start_server(HOLDFAST_SIGNIN_PAGE_LIFETIME="1s")
         with connect(server) as http:
-            client = OAuthClient(http)
-            client.register()
-            location = client.authorize().headers["location"]
+            location = asked_page(http)
             page = eventually(lambda: Person(http).open(location), lambda response: response.status_code != 200)
             assert page.status_code == 410
             assert "has expired" in page.text
@@ -187,9 +190,7 @@ class TestThePin:
     ) -> None:
         server = start_server(HOLDFAST_PIN=pin)
         with connect(server) as http:
-            client = OAuthClient(http)
-            client.register()
-            page = client.authorize().headers["location"]
+            page = asked_page(http)
             http.headers["X-Forwarded-For"] = "192.0.2.1"
             assert Person(http).approve(page, pin=pin).status_code == 303
             for address in range(2, 60):
@@ -203,9 +204,7 @@ class TestThePin:
     def test_addresses_are_only_believed_from_a_known_proxy(self, start_server: StartServer) -> None:
         server = start_server(FORWARDED_ALLOW_IPS="192.0.2.1")
         with connect(server) as http:
-            client = OAuthClient(http)
-            client.register()
-            page = client.authorize().headers["location"]
+            page = asked_page(http)
             answers = []
             for address in range(12):
                 http.headers["X-Forwarded-For"] = f"192.0.2.{address}"
@@ -219,9 +218,7 @@ class TestThePin:
         server.restart()
         assert len(re.findall("Sign-in PIN", server.output())) == 1
         with connect(server) as http:
-            client = OAuthClient(http)
-            client.register()
-            location = client.authorize().headers["location"]
+            location = asked_page(http)
             assert Person(http).approve(location, pin=shown[0].replace("-", "")).status_code == 303
 
     def test_is_shown_even_where_only_errors_are_logged(self, start_server: StartServer) -> None:
@@ -230,9 +227,7 @@ class TestThePin:
     def test_is_nowhere_on_the_volume(self, start_server: StartServer) -> None:
         server = start_server(HOLDFAST_PIN="a rather long passphrase")
         with connect(server) as http:
-            client = OAuthClient(http)
-            client.register()
-            page = client.authorize().headers["location"]
+            page = asked_page(http)
             assert Person(http).approve(page, pin="a rather long passphrase").status_code == 303
         files = [file for file in server.log.parent.glob("data/**/*") if file.is_file()]
         assert files
@@ -243,18 +238,14 @@ class TestThePin:
         server.environment["HOLDFAST_PIN"] = "the second one"
         server.restart()
         with connect(server) as http:
-            client = OAuthClient(http)
-            client.register()
-            page = client.authorize().headers["location"]
+            page = asked_page(http)
             assert Person(http).approve(page, pin="the first one").status_code == 403
             assert Person(http).approve(page, pin="the second one").status_code == 303
 
     def test_guessing_is_slowed_down_even_across_a_kill(self, start_server: StartServer) -> None:
         server = start_server()
         with connect(server) as http:
-            client = OAuthClient(http)
-            client.register()
-            page = client.authorize().headers["location"]
+            page = asked_page(http)
             guesses = [Person(http).approve(page, pin=f"guess {number}").status_code for number in range(12)]
             assert guesses[:5] == [403] * 5
             assert 429 in guesses

@@ -6,12 +6,14 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from key_value.aio.protocols import AsyncKeyValue
 
+from harness.waiting import eventually
 from mcp_holdfast.settings import ConfigurationError
 from mcp_holdfast.storage import check_store, open_store
 from mcp_holdfast.storage.keys import KeyRing, create_once, volume_key_ring
@@ -209,12 +211,13 @@ class TestDamagedFiles:
 
     async def test_re_dated(self, tmp_path: Path) -> None:
         store = open_store("filetree", path=tmp_path, keys=RING)
-        await store.put("key", {"a": 1}, collection="one", ttl=0.05)
+        await store.put("key", {"a": 1}, collection="one", ttl=0.001)
         (record,) = records(tmp_path, "one")
         stored = json.loads(record.read_text())
+        expired = datetime.fromisoformat(stored["expires_at"])
         stored["expires_at"] = "2999-01-01T00:00:00+00:00"
         record.write_text(json.dumps(stored))
-        await asyncio.sleep(0.06)
+        eventually(lambda: datetime.now(tz=UTC), lambda now: now > expired)
         assert await store.get("key", collection="one") is None
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"directory": "/etc"}'])

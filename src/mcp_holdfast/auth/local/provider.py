@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from fastmcp.server.auth.auth import AccessToken, OAuthProvider
 from key_value.aio.protocols import AsyncKeyValue
@@ -155,11 +156,8 @@ class LocalLogin(OAuthProvider):
             raise TokenError("invalid_grant", "the authorization code was used before; sign in again")
 
     async def load_refresh_token(self, client: OAuthClientInformationFull, refresh_token: str) -> RefreshToken | None:
-        try:
-            claims = self._signer.verify(REFRESH_TOKEN, refresh_token)
-        except (InvalidToken, ExpiredToken):
-            return None
-        if await self._grants.get(claims["grant"]) is None:
+        claims = await self._living_claims(REFRESH_TOKEN, refresh_token)
+        if claims is None:
             return None
         return RefreshToken(
             token=refresh_token,
@@ -186,11 +184,8 @@ class LocalLogin(OAuthProvider):
             raise TokenError("invalid_grant", "the refresh token was used before; sign in again")
 
     async def load_access_token(self, token: str) -> AccessToken | None:
-        try:
-            claims = self._signer.verify(ACCESS_TOKEN, token)
-        except (InvalidToken, ExpiredToken):
-            return None
-        if await self._grants.get(claims["grant"]) is None:
+        claims = await self._living_claims(ACCESS_TOKEN, token)
+        if claims is None:
             return None
         return AccessToken(
             token=token,
@@ -200,6 +195,14 @@ class LocalLogin(OAuthProvider):
             subject=claims["sub"],
             claims=claims,
         )
+
+    async def _living_claims(self, token_type: str, token: str) -> dict[str, Any] | None:
+        """The claims of a token that we signed, that has not expired and whose grant was not revoked."""
+        try:
+            claims = self._signer.verify(token_type, token)
+        except (InvalidToken, ExpiredToken):
+            return None
+        return claims if await self._grants.get(claims["grant"]) is not None else None
 
     async def revoke_token(self, token: AccessToken | RefreshToken) -> None:
         """End the whole grant, whichever of its tokens is given (RFC 7009, section 2.1)."""
