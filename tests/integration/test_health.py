@@ -63,6 +63,7 @@ class HungStore(MemoryStore):
 
 async def test_a_hung_store_is_reported_in_time_and_not_piled_upon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "DEADLINE", 0.05)
+    monkeypatch.setattr(health, "RESULT_HOLDS_FOR", 0.0)
     store = HungStore()
     readiness = Readiness(store)
     answers = [await readiness.problem() for _ in range(5)]

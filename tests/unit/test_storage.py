@@ -6,8 +6,10 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -283,11 +285,16 @@ class TestKeysOnTheVolume:
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert [file.name for file in path.parent.iterdir()] == ["storage.key"]
 
-    async def test_replicas_that_start_together_agree(self, tmp_path: Path) -> None:
-        contents = await asyncio.gather(
-            *(asyncio.to_thread(create_once, tmp_path / "key", f"replica {number}") for number in range(16))
-        )
-        assert len(set(contents)) == 1
+    def test_replicas_that_start_together_agree(self, tmp_path: Path) -> None:
+        with ThreadPoolExecutor(8) as replicas:
+            for round_ in range(50):
+                path, ready = tmp_path / f"key {round_}", Barrier(8)
+
+                def start(name: str, path: Path = path, ready: Barrier = ready) -> str:
+                    ready.wait()
+                    return create_once(path, name)
+
+                assert len(set(replicas.map(start, map(str, range(8))))) == 1
 
     @pytest.mark.parametrize("content", ["", "torn"])
     def test_a_damaged_key_file_stops_the_start_and_is_kept(self, tmp_path: Path, content: str) -> None:
