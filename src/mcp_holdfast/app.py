@@ -11,7 +11,7 @@ from typing import Any
 
 from fastmcp import FastMCP
 from fastmcp.server.auth.auth import AuthProvider
-from key_value.aio.errors import KeyValueOperationError
+from key_value.aio.errors import KeyValueOperationError, KeyValueStoreError
 from key_value.aio.protocols import AsyncKeyValue
 from pydantic import SecretStr
 from starlette.applications import Starlette
@@ -162,7 +162,7 @@ def _open_store(settings: Settings, keys: KeyRing) -> AsyncKeyValue:
     try:
         store = open_store(settings.backend, path=directory, keys=keys)
         asyncio.run(check_store(store))
-    except (OSError, KeyValueOperationError, sqlite3.Error) as error:
+    except (OSError, KeyValueOperationError, KeyValueStoreError, sqlite3.Error) as error:
         remedy = "Make everything below it readable and writable for the user who runs the server"
         raise ConfigurationError([Problem("FASTMCP_HOME", f"cannot use {directory}: {error}", remedy)]) from error
     return store

@@ -1,5 +1,6 @@
 """What stops a start: always exit status 78 and one message with the variable, what is wrong and what to do."""
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -140,6 +141,21 @@ def test_a_volume_of_another_storage_key_is_refused(
 def test_a_store_that_cannot_be_opened_is_named(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "oauth-proxy").write_text("not a directory")
+    assert f"FASTMCP_HOME: cannot use {tmp_path}/data/oauth-proxy" in refused(home=tmp_path / "data")
+
+
+@pytest.mark.parametrize("planted", ["file", "link"])
+def test_a_collection_that_cannot_be_opened_is_named(
+    start_server: StartServer, refused: Refused, tmp_path: Path, planted: str
+) -> None:
+    start_server().kill()
+    collection = tmp_path / "data" / "oauth-proxy" / "holdfast"
+    shutil.rmtree(collection)
+    if planted == "file":
+        collection.write_text("not a directory")
+    else:
+        (tmp_path / "elsewhere").mkdir()
+        collection.symlink_to(tmp_path / "elsewhere")
     assert f"FASTMCP_HOME: cannot use {tmp_path}/data/oauth-proxy" in refused(home=tmp_path / "data")
 
 
