@@ -117,6 +117,7 @@ class TestAnswering:
 
     def test_the_enter_key_approves(self, url: str, callback: Callback, open_page: OpenPage) -> None:
         page = open_page(url)
+        expect(page.get_by_label("PIN")).to_be_focused()
         page.keyboard.type(PIN)
         page.keyboard.press("Enter")
         assert "code" in callback.parameters_of(page)
