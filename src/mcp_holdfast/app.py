@@ -114,7 +114,7 @@ def start(plan: Plan, *, workers: int) -> Starlette:
     store = _open_store(settings, keys.storage)
     readiness = plan.storage_status.readiness = Readiness(store)
     plan.payload.auth = _build_login(plan, store, keys.signing)
-    _report(plan)
+    _report(plan, keys)
     # Sessions live in one process; with several, each request must be able to go to any of them.
     mcp = plan.payload.http_app(path=MCP_PATH, stateless_http=workers > 1)
     return Starlette(
@@ -207,15 +207,15 @@ def _build_local_login(settings: Settings, store: AsyncKeyValue, ring: KeyRing, 
     )
 
 
-def _report(plan: Plan) -> None:
+def _report(plan: Plan, keys: KeyRings) -> None:
     settings = plan.settings
     base_url = plan.provider.arguments.get("base_url") if plan.provider else None
     fields = {"server": plan.server, "login": settings.provider, "url": f"{base_url or settings.base_url}{MCP_PATH}"}
     fields["storage"] = settings.backend
     if settings.backend != "memory":
         mount = mount_of(settings.home)
-        fields |= {"home": str(settings.home), "file_system": mount.type}
+        fields |= {"home": str(settings.home), "file_system": mount.type, "mount_options": mount.options}
+        fields |= {"storage_key": keys.storage.origin, "signing_key": keys.signing.origin}
         if mount.type in MEMORY_FILE_SYSTEMS:
             log.warning("FASTMCP_HOME is in memory (%s): a restart loses every sign-in", mount.type)
-        fields["storage_key"] = "HOLDFAST_STORAGE_KEY" if settings.storage_key else "kept on the volume"
     log.info("starting", extra=fields)

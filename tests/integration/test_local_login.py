@@ -242,6 +242,15 @@ class TestThePin:
             assert Person(http).approve(page, pin="the first one").status_code == 403
             assert Person(http).approve(page, pin="the second one").status_code == 303
 
+    def test_that_was_made_up_comes_back_where_the_chosen_one_is_taken_away(self, start_server: StartServer) -> None:
+        server = start_server(HOLDFAST_PIN="")
+        for chosen in ("a chosen one", ""):
+            server.environment["HOLDFAST_PIN"] = chosen
+            server.restart()
+        shown = re.findall(r"Sign-in PIN: (\S+)", server.output())
+        assert len(shown) == 2
+        assert shown[0] == shown[1]
+
     def test_guessing_is_slowed_down_even_across_a_kill(self, start_server: StartServer) -> None:
         server = start_server()
         with connect(server) as http:

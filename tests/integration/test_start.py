@@ -175,6 +175,18 @@ def test_flags_of_gunicorn_are_heard(start_server: StartServer) -> None:
     eventually(lambda: server.output().count("Booting worker"), lambda count: count == 2)
 
 
+def test_the_start_is_told_in_one_line_with_the_volume_and_where_the_keys_are(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_server(HOLDFAST_STORAGE_KEY="k" * 40)
+    (line,) = [line for line in server.output().splitlines() if " starting " in line]
+    for field in ("server=demo", "login=local", "storage=filetree", f"home={tmp_path}/data", "file_system=", "rw,"):
+        assert field in line
+    assert "storage_key=HOLDFAST_STORAGE_KEY" in line
+    assert f"signing_key={tmp_path}/data/keys/signing.key" in line
+    assert "k" * 40 not in server.output()
+
+
 def test_log_lines_are_json_where_asked_for(start_server: StartServer) -> None:
     server = start_server(LOG_FORMAT="json")
     lines = [line for line in server.output().splitlines() if '"message": "starting"' in line]
