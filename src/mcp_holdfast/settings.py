@@ -39,6 +39,13 @@ NAMES_ENDING_IN_FILE = frozenset({"EXA_MCP_LOG_FILE"})
 
 PLAIN_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
+BROWSERS_OWN_SCHEMES = frozenset(
+    {"about", "blob", "data", "file", "filesystem", "javascript", "vbscript", "view-source"}
+)
+REDIRECT_HOST = re.compile(
+    r"(\*(\.[A-Za-z0-9_-]+){2,}|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])(:(\*|\d{1,5}))?"
+)
+
 EXASOL_CONNECTION_VARIABLES = ("EXA_DSN", "EXA_SAAS_HOST", "EXA_SAAS_ACCOUNT_ID")
 
 
@@ -234,8 +241,31 @@ def _check_proxies(value: str) -> str:
     return value
 
 
-def _split_keys(value: Any) -> Any:
+def _split(value: Any) -> Any:
     return [part for part in re.split(r"[\s,]+", value) if part] if isinstance(value, str) else value
+
+
+def _check_redirect_pattern(pattern: str) -> str:
+    """Refuse what would let codes go anywhere, and what FastMCP's matching would pass over in silence."""
+    scheme, _, rest = pattern.partition(":")
+    authority = rest[2:].partition("/")[0] if rest.startswith("//") else ""
+    path = rest.removeprefix(f"//{authority}")
+    is_web = scheme.lower() in {"http", "https"}
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) or not rest.startswith("/"):
+        raise _redirect_problem(pattern, "is no URI with a scheme such as https://")
+    if scheme.lower() in BROWSERS_OWN_SCHEMES:
+        raise _redirect_problem(pattern, "has a scheme that browsers act on themselves")
+    if not REDIRECT_HOST.fullmatch(authority) and (is_web or authority or not path.strip("/*")):
+        raise _redirect_problem(pattern, "must name its host; only subdomains can be left open, as in *.example.com")
+    if re.search(r"[?#;\[\]]", path):
+        raise _redirect_problem(pattern, "has a query, fragment or bracket; only scheme, host, port and path count")
+    if scheme.lower() == "http" and not is_loopback(re.sub(r":[\d*]+$", "", authority).strip("[]")):
+        raise _redirect_problem(pattern, "must be https, unless its host is localhost (RFC 8252, section 7.3)")
+    return pattern
+
+
+def _redirect_problem(pattern: str, what: str) -> PydanticCustomError:
+    return PydanticCustomError("redirect", "{pattern} {what}", {"pattern": pattern, "what": what})
 
 
 def normal_pin(pin: str) -> str:
@@ -265,7 +295,10 @@ DurationOrOff = Annotated[int, BeforeValidator(parse_duration), Field(ge=0, le=1
 """A number of seconds, 0 for none."""
 
 Key = Annotated[SecretStr, AfterValidator(_check_key)]
-Keys = Annotated[tuple[Key, ...], BeforeValidator(_split_keys)]
+Keys = Annotated[tuple[Key, ...], BeforeValidator(_split)]
+RedirectPatterns = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_redirect_pattern)], ...], BeforeValidator(_split)
+]
 Backend = Literal["filetree", "memory", "disk"]
 
 
@@ -305,6 +338,16 @@ class Settings(BaseModel):
     access_token_lifetime: Duration = variable("HOLDFAST_ACCESS_TOKEN_LIFETIME", default=3600)
     refresh_token_lifetime: Duration = variable("HOLDFAST_REFRESH_TOKEN_LIFETIME", default=30 * 86400)
     refresh_grace: DurationOrOff = variable("HOLDFAST_REFRESH_GRACE", default=60)
+    token_cache: Annotated[DurationOrOff, Field(le=300)] = variable("HOLDFAST_TOKEN_CACHE", default=10)
+    lease: Annotated[Duration, Field(ge=2, le=300)] = variable("HOLDFAST_LEASE", default=10)
+    sweep_interval: DurationOrOff = variable("HOLDFAST_SWEEP_INTERVAL", default=60)
+    quarantine: Duration = variable("HOLDFAST_QUARANTINE", default=7 * 86400)
+
+    redirect_uris: RedirectPatterns = variable("HOLDFAST_REDIRECT_URIS", default=())
+    registrations_per_minute: Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=100_000)] = variable(
+        "HOLDFAST_REGISTRATIONS_PER_MINUTE", default=20
+    )
+    registration_lifetime: Duration = variable("HOLDFAST_REGISTRATION_LIFETIME", default=86400)
 
     workers: Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=512)] = variable(
         "WEB_CONCURRENCY", default=1
@@ -377,6 +420,8 @@ def _disagreements(names: tuple[str, ...], environment: Environment, normalise: 
 REMEDIES = {
     "EXA_MCP_STORAGE_BACKEND": "Choose filetree (the default), disk (also called sqlite) or memory",
     "HOLDFAST_ALLOW_ANONYMOUS": "Write true or false",
+    "HOLDFAST_REDIRECT_URIS": "Give redirect URIs separated by commas, as in https://app.example.com/oauth/callback; "
+    "a * stands for any part of the path",
     "WEB_CONCURRENCY": "Give the number of worker processes, 1 to 512",
     "PORT": "Give a TCP port, 1 to 65535",
     "FORWARDED_ALLOW_IPS": "Give the addresses of your proxies, separated by commas, as in 10.0.0.0/16",
@@ -392,7 +437,7 @@ def _problems_of(error: ValidationError, environment: Environment) -> list[Probl
         name = next(name for name in names if name in environment.values)
         what = (
             detail["msg"]
-            if detail["type"] in {"duration", "url", "key", "pin", "number", "proxies"}
+            if detail["type"] in {"duration", "url", "key", "pin", "number", "proxies", "redirect"}
             else detail["msg"].lower()
         )
         remedy = REMEDIES.get(names[0], "Correct it, or remove it to use the default")

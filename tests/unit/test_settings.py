@@ -80,6 +80,25 @@ def test_empty_variables_count_as_unset() -> None:
         ("HOLDFAST_PIN", "1     ", "shorter than 6"),
         ("HOLDFAST_PIN", "12-34-56", "without a pattern"),
         ("HOLDFAST_PIN", "not utf-8 \udcff", "is not UTF-8 text"),
+        ("HOLDFAST_REDIRECT_URIS", "app.example.com/callback", "no URI with a scheme"),
+        ("HOLDFAST_REDIRECT_URIS", "localhost:3000/callback", "no URI with a scheme"),
+        ("HOLDFAST_REDIRECT_URIS", "https://a.example/b, nonsense", "nonsense is no URI"),
+        ("HOLDFAST_REDIRECT_URIS", "https://*", "must name its host"),
+        ("HOLDFAST_REDIRECT_URIS", "https://*/callback", "must name its host"),
+        ("HOLDFAST_REDIRECT_URIS", "https://*.com/callback", "must name its host"),
+        ("HOLDFAST_REDIRECT_URIS", "https://app.example.com*", "must name its host"),
+        ("HOLDFAST_REDIRECT_URIS", "https://me@app.example.com/", "must name its host"),
+        ("HOLDFAST_REDIRECT_URIS", "https:///callback", "must name its host"),
+        ("HOLDFAST_REDIRECT_URIS", "myapp://*", "must name its host"),
+        ("HOLDFAST_REDIRECT_URIS", "myapp:///", "must name its host"),
+        ("HOLDFAST_REDIRECT_URIS", "http://app.example.com/callback", "must be https"),
+        ("HOLDFAST_REDIRECT_URIS", "javascript:/alert", "browsers act on"),
+        ("HOLDFAST_REDIRECT_URIS", "https://app.example.com/callback?a=b", "has a query"),
+        ("HOLDFAST_REDIRECT_URIS", "https://app.example.com/[a-z]", "bracket"),
+        ("HOLDFAST_REDIRECT_URIS", "https://*", "as in https://app.example.com/oauth/callback"),
+        ("HOLDFAST_REGISTRATIONS_PER_MINUTE", "0", "greater than or equal to 1"),
+        ("HOLDFAST_REGISTRATIONS_PER_MINUTE", "many", "is not a whole number"),
+        ("HOLDFAST_REGISTRATION_LIFETIME", "0", "greater than or equal to 1"),
         ("LOG_LEVEL", "loud", "debug, info, warning or error"),
         ("LOG_FORMAT", "xml", "text or json"),
     ],
@@ -88,6 +107,19 @@ def test_a_wrong_value_is_named_with_its_remedy(variable: str, value: str, says:
     problem = only_problem_of(**{variable: value})
     assert problem.startswith(f"{variable}: ")
     assert says in problem
+
+
+def test_redirect_uris_are_a_list_of_patterns() -> None:
+    uris = (
+        "https://app.example.com/oauth/*",
+        "https://*.example.com:8443/callback",
+        "http://myhost.localhost:*/callback",
+        "http://[::1]:9/callback",
+        "com.example.app:/oauth2redirect",
+        "myapp://oauth/callback",
+    )
+    assert settings_of(HOLDFAST_REDIRECT_URIS=", ".join(uris)).redirect_uris == uris
+    assert settings_of().redirect_uris == ()
 
 
 def test_a_wrong_previous_key_needs_no_other_complaint() -> None:

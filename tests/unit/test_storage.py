@@ -13,18 +13,18 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from key_value.aio.protocols import AsyncKeyValue
 
 from harness.waiting import eventually
 from mcp_holdfast.settings import ConfigurationError
 from mcp_holdfast.storage import check_store, open_store
+from mcp_holdfast.storage.atomic import AtomicStore
 from mcp_holdfast.storage.keys import KeyRing, create_once, volume_key_ring
 
 RING = KeyRing(("the current secret" * 3,), "test")
 NEXT_RING = KeyRing(("the next secret" * 3, *RING.secrets), "test")
 OTHER_RING = KeyRing(("somebody else's secret" * 3,), "test")
 
-Open = Callable[[], AsyncKeyValue]
+Open = Callable[[], AtomicStore]
 
 
 @pytest.fixture(params=["filetree", "disk"])
@@ -33,42 +33,42 @@ def open_sealed(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 
 
 @pytest.fixture(params=["filetree", "disk", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncKeyValue:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> AtomicStore:
     return open_store(request.param, path=tmp_path, keys=RING)
 
 
 class TestEveryBackend:
-    async def test_returns_what_was_put(self, store: AsyncKeyValue) -> None:
+    async def test_returns_what_was_put(self, store: AtomicStore) -> None:
         await store.put("key", {"a": [1, None, "ü"]}, collection="one")
         assert await store.get("key", collection="one") == {"a": [1, None, "ü"]}
         assert await store.get("key", collection="another") is None
         assert await store.get("another", collection="one") is None
 
-    async def test_delete_tells_whether_it_was_there(self, store: AsyncKeyValue) -> None:
+    async def test_delete_tells_whether_it_was_there(self, store: AtomicStore) -> None:
         await store.put("key", {"a": 1}, collection="one")
         assert await store.delete("key", collection="one") is True
         assert await store.delete("key", collection="one") is False
         assert await store.get("key", collection="one") is None
 
-    async def test_many_at_once(self, store: AsyncKeyValue) -> None:
+    async def test_many_at_once(self, store: AtomicStore) -> None:
         await store.put_many(["a", "b"], [{"n": 1}, {"n": 2}], collection="one")
         assert await store.get_many(["b", "x", "a"], collection="one") == [{"n": 2}, None, {"n": 1}]
         assert await store.delete_many(["a", "x"], collection="one") == 1
 
-    async def test_tells_the_time_to_live(self, store: AsyncKeyValue) -> None:
+    async def test_tells_the_time_to_live(self, store: AtomicStore) -> None:
         await store.put("key", {"a": 1}, collection="one", ttl=100)
         value, ttl = await store.ttl("key", collection="one")
         assert value == {"a": 1}
         assert ttl is not None
         assert 90 < ttl <= 100
 
-    async def test_takes_any_text_as_a_key(self, store: AsyncKeyValue) -> None:
+    async def test_takes_any_text_as_a_key(self, store: AtomicStore) -> None:
         keys = ["", "../../etc/passwd", "a/b", "ü" * 300, "\x00", "https://client.example/metadata.json"]
         for number, key in enumerate(keys):
             await store.put(key, {"n": number}, collection="one")
         assert [await store.get(key, collection="one") for key in keys] == [{"n": n} for n in range(len(keys))]
 
-    async def test_concurrent_writes_leave_one_whole_value(self, store: AsyncKeyValue) -> None:
+    async def test_concurrent_writes_leave_one_whole_value(self, store: AtomicStore) -> None:
         values = [{"n": number, "fill": "x" * 5000} for number in range(30)]
         await asyncio.gather(*(store.put("key", value, collection="one") for value in values))
         assert await store.get("key", collection="one") in values

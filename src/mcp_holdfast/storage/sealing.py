@@ -8,14 +8,17 @@ import hashlib
 import hmac
 import json
 import logging
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from key_value.aio._utils.managed_entry import ManagedEntry
+from key_value.aio._utils.time_to_live import prepare_entry_timestamps
 from key_value.aio.stores.base import BaseStore
 
 from mcp_holdfast.settings import ConfigurationError, Problem
+from mcp_holdfast.storage.backends import Backend
 from mcp_holdfast.storage.keys import KeyRing
 
 log = logging.getLogger(__name__)
@@ -29,23 +32,6 @@ KEY_CHECK_VALUE = {"purpose": "tells a replica with another storage key that thi
 
 class Unsealable(Exception):
     """A record that was not sealed with our key for this collection and key."""
-
-
-class SealableStore(Protocol):
-    """What sealing needs of the store below it."""
-
-    async def read(self, key: str, *, collection: str) -> ManagedEntry | None: ...
-
-    async def set_aside(self, key: str, *, collection: str, entry: ManagedEntry) -> None:
-        """Put a record out of the way, keeping it for inspection, unless another one took its place."""
-
-    async def put(
-        self, key: str, value: dict[str, Any], *, collection: str | None = None, ttl: float | None = None
-    ) -> None: ...
-
-    async def delete(self, key: str, *, collection: str | None = None) -> bool: ...
-
-    async def close(self) -> None: ...
 
 
 class Seal:
@@ -78,17 +64,29 @@ class Seal:
             Unsealable: it is not a record that we sealed for this collection and key.
 
         """
-        try:
-            record = json.loads(self._cipher.decrypt(str(stored["sealed"]).encode()))
-        except (KeyError, InvalidToken) as error:
-            raise Unsealable from error
+        record = self._decrypt(stored)
         if (record["collection"], record["key"]) != (collection, key):
             raise Unsealable
-        return ManagedEntry(
-            value=record["value"],
-            created_at=_datetime(record["created_at"]),
-            expires_at=_datetime(record["expires_at"]),
-        )
+        return _entry(record)
+
+    def open_by_name(self, collection: str, name: str, stored: dict[str, Any]) -> tuple[str, ManagedEntry]:
+        """Open a record found under one of its lookup keys: the key that it was stored with, and the record.
+
+        Raises:
+            Unsealable: it is not a record that we sealed for this collection and this name.
+
+        """
+        record = self._decrypt(stored)
+        if record["collection"] != collection or name not in self.lookup_keys(collection, record["key"]):
+            raise Unsealable
+        return record["key"], _entry(record)
+
+    def _decrypt(self, stored: dict[str, Any]) -> dict[str, Any]:
+        try:
+            record: dict[str, Any] = json.loads(self._cipher.decrypt(str(stored["sealed"]).encode()))
+        except (KeyError, InvalidToken) as error:
+            raise Unsealable from error
+        return record
 
 
 def is_sealed(stored: dict[str, Any]) -> bool:
@@ -100,6 +98,14 @@ def is_sealed(stored: dict[str, Any]) -> bool:
     return len(token) > SHORTEST_TOKEN and token[0] == FERNET_VERSION
 
 
+def _entry(record: dict[str, Any]) -> ManagedEntry:
+    return ManagedEntry(
+        value=record["value"],
+        created_at=_datetime(record["created_at"]),
+        expires_at=_datetime(record["expires_at"]),
+    )
+
+
 def _datetime(value: str | None) -> datetime | None:
     return None if value is None else datetime.fromisoformat(value)
 
@@ -107,7 +113,7 @@ def _datetime(value: str | None) -> datetime | None:
 class SealedStore(BaseStore):
     """A store that keeps only sealed records in the store below it."""
 
-    def __init__(self, store: SealableStore, ring: KeyRing) -> None:
+    def __init__(self, store: Backend, ring: KeyRing) -> None:
         super().__init__(stable_api=True)
         self._store = store
         self._seal = Seal(ring)
@@ -164,6 +170,32 @@ class SealedStore(BaseStore):
     async def _delete_managed_entry(self, *, key: str, collection: str) -> bool:
         lookup_keys = self._seal.lookup_keys(collection, key)
         return any([await self._store.delete(lookup_key, collection=collection) for lookup_key in lookup_keys])
+
+    async def add(
+        self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: float | None = None
+    ) -> bool:
+        """Store a record unless there is one that lives. One that is not ours is set aside first."""
+        collection = collection or self.default_collection
+        name = self._seal.lookup_keys(collection, key)[0]
+        created_at, _, expires_at = prepare_entry_timestamps(ttl=ttl)
+        entry = ManagedEntry(value=value, created_at=created_at, expires_at=expires_at)
+        sealed = self._seal.close(collection, key, entry)
+        for _ in range(2):
+            if await self._store.add(name, sealed, collection=collection, ttl=ttl):
+                return True
+            if await self.get(key, collection=collection) is not None:
+                return False
+        return False
+
+    async def entries(self, collection: str) -> AsyncIterator[tuple[str, ManagedEntry]]:
+        """Every record of a collection that we sealed, with its key."""
+        async for name, stored in self._store.entries(collection):
+            try:
+                key, entry = self._seal.open_by_name(collection, name, stored.value_as_dict)
+            except Unsealable:
+                continue
+            if not entry.is_expired:
+                yield key, entry
 
     async def close(self) -> None:
         await self._store.close()

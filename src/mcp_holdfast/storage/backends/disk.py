@@ -1,10 +1,10 @@
-"""The stores that hold sealed records, one small function each."""
+"""Records in one SQLite database."""
 
 import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -12,39 +12,17 @@ from diskcache import Cache, Disk
 from diskcache.core import MODE_RAW, UNKNOWN
 from key_value.aio._utils.compound import compound_key
 from key_value.aio._utils.managed_entry import ManagedEntry
+from key_value.aio._utils.time_to_live import prepare_entry_timestamps
 from key_value.aio.errors import DeserializationError
-from key_value.aio.stores.base import BaseStore
 from key_value.aio.stores.disk import DiskStore
-from key_value.aio.stores.filetree import (
-    FileTreeStore,
-    FileTreeV1CollectionSanitizationStrategy,
-    FileTreeV1KeySanitizationStrategy,
-)
-from key_value.aio.stores.memory import MemoryStore
+
+from mcp_holdfast.storage.backends.backend import Backend
+from mcp_holdfast.storage.backends.swept import EXPIRED_FOR, Swept
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 QUARANTINE_COLLECTION = "quarantine"
-
-
-class Backend(BaseStore):
-    """A store that hands out whole entries, for sealing to judge them."""
-
-    async def read(self, key: str, *, collection: str) -> ManagedEntry | None:
-        await self.setup_collection(collection=collection)
-        entry = await self._get_managed_entry(key=key, collection=collection)
-        return None if entry is None or entry.is_expired else entry
-
-
-class FileTree(FileTreeStore, Backend):
-    """One file a record; damaged ones are renamed to `*.corrupt`."""
-
-    async def set_aside(self, key: str, *, collection: str, entry: ManagedEntry) -> None:
-        await self._set_aside_entry(key=key, collection=collection, entry=entry)
-
-    async def close(self) -> None:
-        """Files are closed after each operation."""
 
 
 class InlineTextDisk(Disk):  # type: ignore[misc]  # diskcache has no type information
@@ -86,6 +64,24 @@ class SQLiteDisk(DiskStore, Backend):
     async def _delete_managed_entry(self, *, key: str, collection: str) -> bool:
         return await _in_thread(super()._delete_managed_entry(key=key, collection=collection))
 
+    async def add(self, key: str, value: Mapping[str, Any], *, collection: str, ttl: float | None = None) -> bool:
+        await self.setup_collection(collection=collection)
+        created_at, seconds, expires_at = prepare_entry_timestamps(ttl=ttl)
+        entry = ManagedEntry(value=value, created_at=created_at, expires_at=expires_at)
+        text = self._serialization_adapter.dump_json(entry=entry, key=key, collection=collection)
+        row = compound_key(collection=collection, key=key)
+        return bool(await asyncio.to_thread(self._cache.add, row, text, expire=seconds, retry=True))
+
+    async def entries(self, collection: str) -> AsyncIterator[tuple[str, ManagedEntry]]:
+        await self.setup_collection(collection=collection)
+        for key in await asyncio.to_thread(self._keys, collection):
+            if (entry := await self.read(key, collection=collection)) is not None:
+                yield key, entry
+
+    def _keys(self, collection: str) -> list[str]:
+        prefix = compound_key(collection=collection, key="")
+        return [row.removeprefix(prefix) for row in self._cache if isinstance(row, str) and row.startswith(prefix)]
+
     async def set_aside(self, key: str, *, collection: str, entry: ManagedEntry | None) -> None:
         """Move a row to the quarantine; of an entry, only if the row still holds it."""
         await asyncio.to_thread(self._move_to_quarantine, compound_key(collection=collection, key=key), entry)
@@ -96,6 +92,25 @@ class SQLiteDisk(DiskStore, Backend):
             if entry is None or self._serialization_adapter.load_json(json_str=text).value == entry.value:
                 self._cache.set(compound_key(collection=QUARANTINE_COLLECTION, key=row), text)
                 self._cache.delete(row)
+
+    async def sweep(self, *, limit: int, quarantine: float) -> AsyncGenerator[Swept, None]:
+        # Finds expired rows by an index and deletes 100 in a transaction; there are few, since each write deletes some.
+        expired = await asyncio.to_thread(self._cache.expire, time.time() - EXPIRED_FOR)
+        yield Swept(examined=expired, expired=expired)
+        while (removed := await asyncio.to_thread(self._empty_quarantine, time.time() - quarantine, limit)) > 0:
+            yield Swept(examined=removed, quarantined=removed)
+
+    def _empty_quarantine(self, before: float, limit: int) -> int:
+        """Delete at most `limit` rows that were set aside before then (seconds since the epoch); tell how many."""
+        first = compound_key(collection=QUARANTINE_COLLECTION, key="")
+        behind_last = first[:-1] + chr(ord(first[-1]) + 1)
+        chosen = "SELECT rowid FROM Cache WHERE raw = 1 AND key >= ? AND key < ? AND store_time < ? LIMIT ?"
+        with self._cache.transact():
+            delete = self._cache._sql(
+                f"DELETE FROM Cache WHERE rowid IN ({chosen})",  # noqa: S608  # nothing in it comes from outside
+                (first, behind_last, before, limit),
+            )
+            return int(delete.rowcount)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._cache.close)
@@ -132,19 +147,6 @@ def _database(directory: Path) -> Cache:
     return Cache(directory, disk=InlineTextDisk, eviction_policy="none", sqlite_synchronous=2, timeout=10)
 
 
-def open_filetree(directory: Path) -> FileTree:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return FileTree(
-        data_directory=directory,
-        key_sanitization_strategy=FileTreeV1KeySanitizationStrategy(directory),
-        collection_sanitization_strategy=FileTreeV1CollectionSanitizationStrategy(directory),
-    )
-
-
 def open_disk(directory: Path) -> SQLiteDisk:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return SQLiteDisk(directory)
-
-
-def open_memory() -> MemoryStore:
-    return MemoryStore()

@@ -1,0 +1,223 @@
+"""One file a record."""
+
+import fcntl
+import os
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from anyio import to_thread
+from key_value.aio._utils.managed_entry import ManagedEntry
+from key_value.aio._utils.time_to_live import prepare_entry_timestamps
+from key_value.aio.errors import DeserializationError
+from key_value.aio.stores.filetree import (
+    FileTreeStore,
+    FileTreeV1CollectionSanitizationStrategy,
+    FileTreeV1KeySanitizationStrategy,
+)
+from key_value.aio.stores.filetree.store import load_or_set_aside
+
+from mcp_holdfast.storage.backends.backend import Backend
+from mcp_holdfast.storage.backends.swept import EXPIRED_FOR, Swept
+from mcp_holdfast.storage.backends.tree_sweep import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, TreeSweep
+
+TRIES = 5
+
+
+class FileTree(FileTreeStore, Backend):
+    """One file a record; damaged ones are renamed to `*.corrupt`."""
+
+    async def read(self, key: str, *, collection: str) -> ManagedEntry | None:
+        entry = await super().read(key, collection=collection)
+        if entry is None:
+            # An NFS client may remember for half a minute that a name was not there. Opening the directory ends that.
+            await to_thread.run_sync(_open_directory, self._directory(collection))
+            entry = await super().read(key, collection=collection)
+        return entry
+
+    async def add(self, key: str, value: Mapping[str, Any], *, collection: str, ttl: float | None = None) -> bool:
+        await self.setup_collection(collection=collection)
+        created_at, _, expires_at = prepare_entry_timestamps(ttl=ttl)
+        entry = ManagedEntry(value=value, created_at=created_at, expires_at=expires_at)
+        text = self._serialization_adapter.dump_json(entry=entry)
+        return await to_thread.run_sync(self._add, self._file(key, collection), text.encode())
+
+    async def entries(self, collection: str) -> AsyncIterator[tuple[str, ManagedEntry]]:
+        await self.setup_collection(collection=collection)
+        for name in await to_thread.run_sync(_record_names, self._directory(collection)):
+            if (entry := await super().read(name, collection=collection)) is not None:
+                yield name, entry
+
+    async def set_aside(self, key: str, *, collection: str, entry: ManagedEntry) -> None:
+        await self._set_aside_entry(key=key, collection=collection, entry=entry)
+
+    async def sweep(self, *, limit: int, quarantine: float) -> AsyncGenerator[Swept, None]:
+        sweep = TreeSweep(Path(self._data_directory), remove_if_expired=self._remove_if_expired, quarantine=quarantine)
+        pieces = sweep.pieces(limit)
+        while (swept := await to_thread.run_sync(next, pieces, None)) is not None:
+            yield swept
+
+    async def close(self) -> None:
+        """Files are closed after each operation."""
+
+    def _directory(self, collection: str) -> Path:
+        return Path(self._collection_infos[collection].directory)
+
+    def _file(self, key: str, collection: str) -> Path:
+        return self._directory(collection) / f"{self._key_sanitization_strategy.sanitize(value=key)}.json"
+
+    def _add(self, file: Path, content: bytes) -> bool:
+        temporary = _temporary_beside(file)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as opened:
+                opened.write(content)
+                opened.flush()
+                os.fsync(descriptor)
+            added = self._link(temporary, file)
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+        if added:
+            _sync_directory(file.parent)
+        return added
+
+    def _link(self, temporary: Path, file: Path) -> bool:
+        """Give a new record its name unless that is taken: link(2) has one winner, on NFS too."""
+        for _ in range(TRIES):
+            try:
+                os.link(temporary, file)
+            except FileExistsError:
+                # NFS may have lost the first reply and repeated the request: then the name is ours already.
+                if temporary.stat().st_nlink > 1:
+                    return True
+                with suppress(FileNotFoundError):
+                    return self._replace_expired(temporary, file)
+            else:
+                return True
+        return False
+
+    def _replace_expired(self, temporary: Path, file: Path) -> bool:
+        """Put a record in the place of one that has expired, as one of several processes only.
+
+        Raises:
+            FileNotFoundError: there is no record any more.
+
+        """
+        with _locked(file) as locked:
+            if locked is None:
+                return False
+            entry = self._load(file)
+            if entry is not None and not entry.is_expired:
+                return False
+            temporary.rename(file)
+        return True
+
+    def _remove_if_expired(self, file: Path) -> bool:
+        """Remove a record that expired a while ago, and never one that took its place; tell whether it was removed.
+
+        Raises:
+            FileNotFoundError: there is no record any more.
+
+        """
+        if not self._expired_a_while_ago(file):
+            return False
+        with _locked(file) as locked:
+            return locked is not None and self._expired_a_while_ago(file) and _take_away(file, locked)
+
+    def _expired_a_while_ago(self, file: Path) -> bool:
+        entry = self._load(file)
+        if entry is None or entry.expires_at is None:
+            return False
+        return (datetime.now(tz=UTC) - entry.expires_at).total_seconds() > EXPIRED_FOR
+
+    def _load(self, file: Path) -> ManagedEntry | None:
+        return load_or_set_aside(file, self._entry_of)
+
+    def _entry_of(self, data: dict[str, Any]) -> ManagedEntry:
+        entry = self._serialization_adapter.load_dict(data=data)
+        if entry.expires_at is not None and entry.expires_at.tzinfo is None:
+            raise DeserializationError(message="expires_at has no time zone")
+        return entry
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[BinaryIO | None]:
+    """Let one of several processes replace or remove a record that has expired: the open file, None for the others.
+
+    A lock on the file decides; it is never waited for and ends with the process.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+
+    """
+    with file.open("r+b") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        # Opened once more: on NFS nothing else tells for sure which file the name belongs to now.
+        yield opened if _is_open_as(opened, file) else None
+
+
+def _is_open_as(opened: BinaryIO, file: Path) -> bool:
+    with file.open("rb") as now:
+        return os.path.sameopenfile(opened.fileno(), now.fileno())
+
+
+def _take_away(file: Path, expected: BinaryIO) -> bool:
+    """Remove a file if it is the one that is open; tell whether it was.
+
+    put() replaces files without asking for the lock, so whatever is compared first, the name may belong to a new
+    record when it is removed. Renaming takes exactly one file away; only then is it certain which one, and a new one
+    is given its name back.
+    """
+    aside = _temporary_beside(file)
+    # On NFS this may also say that a first try, whose reply was lost, has succeeded; opening it tells.
+    with suppress(FileNotFoundError):
+        file.rename(aside)
+    try:
+        is_expected = _is_open_as(expected, aside)
+    except OSError:
+        is_expected = False
+    if not is_expected:
+        # Where this fails too, the file stays aside until it is an hour old.
+        with suppress(FileExistsError):
+            os.link(aside, file)
+    aside.unlink(missing_ok=True)
+    return is_expected
+
+
+def _temporary_beside(file: Path) -> Path:
+    return file.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+
+
+def _record_names(directory: Path) -> list[str]:
+    with os.scandir(directory) as files:
+        return [file.name.removesuffix(".json") for file in files if file.name.endswith(".json")]
+
+
+def _open_directory(directory: Path) -> None:
+    with suppress(FileNotFoundError):
+        os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_filetree(directory: Path) -> FileTree:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return FileTree(
+        data_directory=directory,
+        key_sanitization_strategy=FileTreeV1KeySanitizationStrategy(directory),
+        collection_sanitization_strategy=FileTreeV1CollectionSanitizationStrategy(directory),
+    )

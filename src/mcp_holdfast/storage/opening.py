@@ -1,0 +1,146 @@
+"""Open the store that the settings name: for the server, which makes what is missing, and for commands beside it."""
+
+import asyncio
+import logging
+import os
+import sqlite3
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from key_value.aio.errors import KeyValueOperationError, KeyValueStoreError
+from pydantic import SecretStr
+
+from mcp_holdfast.settings import ConfigurationError, Problem, Settings
+from mcp_holdfast.storage import check_store, is_in_use
+from mcp_holdfast.storage.atomic import AtomicStore
+from mcp_holdfast.storage.backends import DISK, Backend, Memory, open_backend
+from mcp_holdfast.storage.keys import KeyRing, given_key_ring, temporary_key_ring, volume_key_ring
+from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION, SealedStore
+
+log = logging.getLogger(__name__)
+
+STORE_ERRORS = (OSError, KeyValueOperationError, KeyValueStoreError, sqlite3.Error)
+
+
+@dataclass(frozen=True)
+class OpenStore:
+    """A store, and the backend below its seal, which sees when records expire but not what is in them."""
+
+    store: AtomicStore
+    backend: Backend
+
+
+@dataclass(frozen=True)
+class KeyRings:
+    """What seals the store and what signs tokens; apart, so that each can be rotated alone."""
+
+    storage: KeyRing
+    signing: KeyRing
+
+
+def store_directory(settings: Settings) -> Path:
+    return settings.home / "oauth-proxy"
+
+
+def key_rings(settings: Settings) -> KeyRings:
+    """Both rings, made where they are neither given nor on the volume.
+
+    Both before the store is opened first: a kill in between must not leave a store without one of its keys.
+
+    Raises:
+        ConfigurationError: a key is wrong, or missing although the store is in use.
+
+    """
+    in_use = is_in_use(store_directory(settings))
+    signing = settings.signing_key, settings.signing_key_previous, "signing.key", "HOLDFAST_SIGNING_KEY"
+    return KeyRings(_storage_ring(settings, in_use=in_use), _ring(settings, *signing, in_use=in_use))
+
+
+def _storage_ring(settings: Settings, *, in_use: bool) -> KeyRing:
+    storage = settings.storage_key, settings.storage_key_previous, "storage.key", "HOLDFAST_STORAGE_KEY"
+    return _ring(settings, *storage, in_use=in_use)
+
+
+def _ring(
+    settings: Settings,
+    current: SecretStr | None,
+    previous: Sequence[SecretStr],
+    file_name: str,
+    variable: str,
+    *,
+    in_use: bool,
+) -> KeyRing:
+    if current is not None:
+        return given_key_ring(current, previous, variable)
+    if settings.backend == "memory":
+        return temporary_key_ring()
+    return volume_key_ring(settings.home / "keys" / file_name, variable, store_is_in_use=in_use)
+
+
+def open_for_server(settings: Settings, keys: KeyRing) -> OpenStore:
+    """Open the store, or begin one. Leaves no connection open: gunicorn forks its workers afterwards.
+
+    Raises:
+        ConfigurationError: it cannot be used, or is sealed with another key.
+
+    """
+    if settings.backend == "memory":
+        log.warning("the memory backend loses every sign-in at a restart; set EXA_MCP_STORAGE_BACKEND=filetree to keep")
+    with _problems_named(settings):
+        opened = _open(settings, keys)
+        asyncio.run(check_store(opened.store))
+    return opened
+
+
+@asynccontextmanager
+async def open_beside_server(settings: Settings) -> AsyncIterator[OpenStore]:
+    """Open the store that a server of the same settings uses, while it runs or not; begins none and makes no keys.
+
+    Raises:
+        ConfigurationError: there is no such store, or this process cannot use it.
+
+    """
+    if settings.backend == "memory":
+        what = "memory keeps its records inside the server's own process, where no other program can reach them"
+        remedy = "Use filetree or disk for a server that is to be looked after; ending this one ends its sessions"
+        raise ConfigurationError([Problem("EXA_MCP_STORAGE_BACKEND", what, remedy)])
+    with _problems_named(settings):
+        _check_there_is_a_store(settings)
+        opened = _open(settings, _storage_ring(settings, in_use=True))
+        await check_store(opened.store)
+    try:
+        yield opened
+    finally:
+        await opened.backend.close()
+
+
+def _open(settings: Settings, keys: KeyRing) -> OpenStore:
+    backend = open_backend(settings.backend, store_directory(settings))
+    return OpenStore(backend if isinstance(backend, Memory) else SealedStore(backend, keys), backend)
+
+
+@contextmanager
+def _problems_named(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except STORE_ERRORS as error:
+        what = f"cannot use {store_directory(settings)}: {error}"
+        remedy = "Make everything below it readable and writable for the user who runs the server"
+        raise ConfigurationError([Problem("FASTMCP_HOME", what, remedy)]) from error
+
+
+def _check_there_is_a_store(settings: Settings) -> None:
+    directory = store_directory(settings)
+    if not (directory / (DISK if settings.backend == "disk" else HOLDFAST_COLLECTION)).is_dir():
+        what = f"there is no {settings.backend} store in {directory}"
+        remedy = "Give the same volume and settings as to the server, which makes the store at its first start"
+        raise ConfigurationError([Problem("FASTMCP_HOME", what, remedy)])
+    owner = directory.stat().st_uid
+    with tempfile.TemporaryFile(dir=directory) as made:
+        is_foreign = os.geteuid() == 0 and os.fstat(made.fileno()).st_uid != owner
+    if is_foreign:
+        what = f"{directory} belongs to user {owner}, who could not read what root writes there"
+        raise ConfigurationError([Problem("FASTMCP_HOME", what, f"Run this as that user: docker exec --user {owner}")])

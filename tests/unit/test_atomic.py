@@ -1,0 +1,134 @@
+"""One winner among several: adding a record, and leases."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mcp_holdfast.storage import open_store
+from mcp_holdfast.storage.atomic import LEASES, AtomicStore, LeaseBusy, Leases
+from mcp_holdfast.storage.keys import KeyRing
+
+KEYS = KeyRing(("a key of more than thirty-two characters",), "test")
+RIVALS = 8
+LONG, SHORT = 30.0, 0.3
+
+
+def open_replica(backend: str, path: Path) -> AtomicStore:
+    return open_store(backend, path=path, keys=KEYS)
+
+
+@pytest.fixture(params=["filetree", "disk"])
+async def replicas(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[list[AtomicStore]]:
+    """Several stores on one volume, as several processes have them."""
+    stores = [open_replica(request.param, tmp_path) for _ in range(RIVALS)]
+    yield stores
+    await asyncio.gather(*(store.close() for store in stores))  # type: ignore[attr-defined]
+
+
+class TestAddingARecord:
+    async def test_has_one_winner_among_all_replicas(self, replicas: list[AtomicStore]) -> None:
+        for round_number in range(20):
+            results = await asyncio.gather(
+                *(store.add(f"key {round_number}", {"of": n}) for n, store in enumerate(replicas))
+            )
+            assert sorted(results) == [False] * (RIVALS - 1) + [True]
+            assert await replicas[0].get(f"key {round_number}") == {"of": results.index(True)}
+
+    async def test_has_one_winner_where_a_record_has_expired(self, replicas: list[AtomicStore]) -> None:
+        for round_number in range(20):
+            await replicas[0].put(f"key {round_number}", {"of": "the past"}, ttl=0.001)
+        await asyncio.sleep(0.01)
+        for round_number in range(20):
+            results = await asyncio.gather(*(store.add(f"key {round_number}", {"n": 1}) for store in replicas))
+            assert results.count(True) == 1
+
+    async def test_leaves_the_record_that_is_there(self, replicas: list[AtomicStore]) -> None:
+        await replicas[0].put("key", {"value": 1})
+        assert not await replicas[1].add("key", {"value": 2})
+        assert await replicas[1].get("key") == {"value": 1}
+
+    async def test_is_seen_by_a_replica_that_looked_before(self, replicas: list[AtomicStore]) -> None:
+        assert await replicas[1].get("key") is None
+        assert await replicas[0].add("key", {"value": 1})
+        assert await replicas[1].get("key") == {"value": 1}
+
+    async def test_leaves_no_other_file(self, tmp_path: Path) -> None:
+        store = open_replica("filetree", tmp_path)
+        await store.add("key", {"value": 1}, collection="things", ttl=0.001)
+        await asyncio.sleep(0.01)
+        await store.add("key", {"value": 2}, collection="things")
+        await store.add("key", {"value": 3}, collection="things")
+        assert len(list((tmp_path / "things").iterdir())) == 1
+
+    async def test_replaces_what_was_planted(self, tmp_path: Path) -> None:
+        store = open_replica("filetree", tmp_path)
+        await store.add("key", {"value": 1}, collection="things")
+        file = next((tmp_path / "things").iterdir())
+        file.write_text('{"value": {"planted": true}, "version": 1}')
+        assert await store.add("key", {"value": 2}, collection="things")
+        assert await store.get("key", collection="things") == {"value": 2}
+
+    async def test_works_in_memory_too(self) -> None:
+        store = open_store("memory")
+        assert await store.add("key", {"value": 1}, ttl=LONG)
+        assert not await store.add("key", {"value": 2})
+
+
+async def test_entries_are_the_records_of_a_collection_with_their_keys(replicas: list[AtomicStore]) -> None:
+    for name in ("one", "two", "gone"):
+        await replicas[0].put(name, {"name": name}, collection="things")
+    await replicas[0].put("other", {"name": "other"}, collection="others")
+    await replicas[0].delete("gone", collection="things")
+    await replicas[0].put("expired", {"name": "expired"}, collection="things", ttl=0.001)
+    await asyncio.sleep(0.01)
+    found = {key: entry.value_as_dict async for key, entry in replicas[1].entries("things")}
+    assert found == {"one": {"name": "one"}, "two": {"name": "two"}}
+
+
+class TestALease:
+    async def test_is_held_by_one_at_a_time(self, replicas: list[AtomicStore]) -> None:
+        inside, most = 0, 0
+
+        async def work(store: AtomicStore) -> None:
+            nonlocal inside, most
+            async with Leases(store, lifetime=LONG).hold("work", wait=LONG):
+                inside += 1
+                most = max(most, inside)
+                await asyncio.sleep(0)
+                inside -= 1
+
+        await asyncio.gather(*(work(store) for store in replicas))
+        assert most == 1
+
+    async def test_of_a_dead_holder_goes_to_the_next_one_when_its_time_is_over(
+        self, replicas: list[AtomicStore]
+    ) -> None:
+        assert await Leases(replicas[0], lifetime=SHORT).try_to_take("work") is not None
+        async with Leases(replicas[1], lifetime=LONG).hold("work", wait=LONG) as contended:
+            assert contended
+
+    async def test_is_extended_while_its_holder_works(self, replicas: list[AtomicStore]) -> None:
+        async with Leases(replicas[0], lifetime=SHORT).hold("work", wait=LONG):
+            with pytest.raises(LeaseBusy):
+                async with Leases(replicas[1], lifetime=SHORT).hold("work", wait=3 * SHORT):
+                    pytest.fail("two hold it")
+
+    async def test_is_free_again_after_an_error(self, replicas: list[AtomicStore]) -> None:
+        leases = Leases(replicas[0], lifetime=LONG)
+        with pytest.raises(ZeroDivisionError):
+            async with leases.hold("work", wait=0):
+                raise ZeroDivisionError
+        async with Leases(replicas[1], lifetime=LONG).hold("work", wait=0) as contended:
+            assert not contended
+
+    async def test_that_ran_out_is_not_given_back_in_the_name_of_its_next_holder(
+        self, replicas: list[AtomicStore]
+    ) -> None:
+        late = await Leases(replicas[0], lifetime=SHORT).try_to_take("work")
+        assert late is not None
+        await asyncio.sleep(SHORT)
+        assert await Leases(replicas[1], lifetime=LONG).try_to_take("work") is not None
+        await late.__aexit__()
+        assert await replicas[1].get("work", collection=LEASES) is not None
