@@ -3,38 +3,48 @@
 import asyncio
 import logging
 import logging.config
-import sqlite3
-from collections.abc import MutableMapping, Sequence
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from fastmcp import FastMCP
-from fastmcp.server.auth.auth import AuthProvider
-from key_value.aio.errors import KeyValueOperationError, KeyValueStoreError
+from fastmcp.server.auth.auth import AuthProvider, OAuthProvider
+from fastmcp.server.auth.oauth_proxy import OAuthProxy
 from key_value.aio.protocols import AsyncKeyValue
-from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from mcp_holdfast import logs
+from mcp_holdfast.auth.exchange import Exchange, TokenEndpoint
 from mcp_holdfast.auth.local import Lifetimes, LocalLogin, PinCheck, TokenSigner, made_up_pin
 from mcp_holdfast.auth.providers import ProviderPlan, plan_provider
+from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST, RedirectAllowList, Registrations
+from mcp_holdfast.auth.revocation import Revocation, advertise_revocation
+from mcp_holdfast.auth.sessions import Sessions
+from mcp_holdfast.auth.upstream import watch_outgoing_requests
+from mcp_holdfast.auth.verification import refresh_upstream_one_at_a_time, remember_verified_tokens
 from mcp_holdfast.http.health import Readiness, health_routes
 from mcp_holdfast.http.limits import OAuthBodyLimit
+from mcp_holdfast.http.outage import OutageAnswer
+from mcp_holdfast.http.registration import RegistrationLimits
 from mcp_holdfast.payload import load_payload
 from mcp_holdfast.settings import (
     ConfigurationError,
     Environment,
-    Problem,
     Settings,
     load_settings,
     read_environment,
     server_name,
 )
-from mcp_holdfast.storage import check_store, is_in_use, open_store
-from mcp_holdfast.storage.keys import KeyRing, given_key_ring, temporary_key_ring, volume_key_ring
+from mcp_holdfast.storage.atomic import AtomicStore, Leases
+from mcp_holdfast.storage.deadlines import PromptStore
+from mcp_holdfast.storage.journal import JournaledStore
+from mcp_holdfast.storage.keys import KeyRing
+from mcp_holdfast.storage.opening import KeyRings, key_rings, open_for_server
+from mcp_holdfast.storage.sweeper import Sweeper
 from mcp_holdfast.storage.volume import MEMORY_FILE_SYSTEMS, mount_of, volume_problems
 
 log = logging.getLogger(__name__)
@@ -110,65 +120,73 @@ def start(plan: Plan, *, workers: int) -> Starlette:
     """
     settings = plan.settings
     logging.config.dictConfig(logs.configuration(settings.log_level, settings.log_format))
-    keys = _key_rings(settings)
-    store = _open_store(settings, keys.storage)
-    readiness = plan.storage_status.readiness = Readiness(store)
-    plan.payload.auth = _build_login(plan, store, keys.signing)
+    keys = key_rings(settings)
+    opened = open_for_server(settings, keys.storage)
+    readiness = plan.storage_status.readiness = Readiness(opened.store)
+    store = PromptStore(opened.store)
+    watch_outgoing_requests()
+    allow_list = _allow_list(plan)
+    login = plan.payload.auth = _build_login(plan, JournaledStore(store), keys.signing, allow_list)
+    layers = _login_layers(login, store, settings, allow_list) if isinstance(login, OAuthProvider) else []
     _report(plan, keys)
     # Sessions live in one process; with several, each request must be able to go to any of them.
     mcp = plan.payload.http_app(path=MCP_PATH, stateless_http=workers > 1)
+    sweeper = Sweeper(store, opened.backend, interval=settings.sweep_interval, quarantine=settings.quarantine)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[Any]:
+        async with mcp.lifespan(app) as state, sweeper.in_background():
+            yield state
+
+    outage_answer = partial(OutageAnswer, server_name=plan.payload.name)
+    if isinstance(login, OAuthProxy):
+        outage_answer = partial(outage_answer, callback_path=login._redirect_path)
     return Starlette(
         routes=[*health_routes(readiness), Mount("/", mcp)],
-        middleware=[Middleware(OAuthBodyLimit)],
-        lifespan=mcp.lifespan,
+        middleware=[Middleware(outage_answer), Middleware(OAuthBodyLimit), *layers],
+        lifespan=lifespan,
     )
 
 
-@dataclass(frozen=True)
-class KeyRings:
-    """What seals the store and what signs tokens; apart, so that each can be rotated alone."""
-
-    storage: KeyRing
-    signing: KeyRing
+def _allow_list(plan: Plan) -> RedirectAllowList:
+    default = DEFAULT_ALLOW_LIST.and_also(plan.settings.redirect_uris)
+    return plan.provider.allow_list(default) if plan.provider else default
 
 
-def _key_rings(settings: Settings) -> KeyRings:
-    """Both before the store is opened first: a kill in between must not leave a store without one of its keys."""
-    storage = (settings.storage_key, settings.storage_key_previous, "storage.key", "HOLDFAST_STORAGE_KEY")
-    signing = (settings.signing_key, settings.signing_key_previous, "signing.key", "HOLDFAST_SIGNING_KEY")
-    return KeyRings(_key_ring(settings, *storage), _key_ring(settings, *signing))
+def _login_layers(
+    provider: OAuthProvider, store: AtomicStore, settings: Settings, allow_list: RedirectAllowList
+) -> list[Middleware]:
+    """What stands between clients and any provider that issues tokens, the outermost first."""
+    leases = Leases(store, lifetime=settings.lease)
+    sessions = Sessions(store, leases)
+    registrations = Registrations(store, clients=provider, lifetime=settings.registration_lifetime)
+    tokens = remember_verified_tokens(provider, lifetime=settings.token_cache)
+    sessions.on_revoked = tokens.forget
+    if isinstance(provider, OAuthProxy):
+        refresh_upstream_one_at_a_time(provider, leases)
+    advertise_revocation(provider)
+    limits = partial(
+        RegistrationLimits,
+        registrations=registrations,
+        allow_list=allow_list,
+        per_minute=settings.registrations_per_minute,
+    )
+    exchange = Exchange(
+        provider=provider,
+        store=store,
+        leases=leases,
+        sessions=sessions,
+        registrations=registrations,
+        grace=settings.refresh_grace,
+    )
+    return [
+        Middleware(limits),
+        Middleware(TokenEndpoint, exchange=exchange),
+        Middleware(Revocation, provider=provider, store=store, sessions=sessions),
+    ]
 
 
-def _key_ring(
-    settings: Settings, current: SecretStr | None, previous: Sequence[SecretStr], file_name: str, variable: str
-) -> KeyRing:
-    if current is not None:
-        return given_key_ring(current, previous, variable)
-    if settings.backend == "memory":
-        return temporary_key_ring()
-    in_use = is_in_use(_directory(settings))
-    return volume_key_ring(settings.home / "keys" / file_name, variable, store_is_in_use=in_use)
-
-
-def _directory(settings: Settings) -> Path:
-    return settings.home / "oauth-proxy"
-
-
-def _open_store(settings: Settings, keys: KeyRing) -> AsyncKeyValue:
-    if settings.backend == "memory":
-        log.warning("the memory backend loses every sign-in at a restart; set EXA_MCP_STORAGE_BACKEND=filetree to keep")
-        return open_store("memory")
-    directory = _directory(settings)
-    try:
-        store = open_store(settings.backend, path=directory, keys=keys)
-        asyncio.run(check_store(store))
-    except (OSError, KeyValueOperationError, KeyValueStoreError, sqlite3.Error) as error:
-        remedy = "Make everything below it readable and writable for the user who runs the server"
-        raise ConfigurationError([Problem("FASTMCP_HOME", f"cannot use {directory}: {error}", remedy)]) from error
-    return store
-
-
-def _build_login(plan: Plan, store: AsyncKeyValue, ring: KeyRing) -> AuthProvider | None:
+def _build_login(plan: Plan, store: AsyncKeyValue, ring: KeyRing, allow_list: RedirectAllowList) -> AuthProvider | None:
     settings = plan.settings
     if plan.payload.auth is not None:
         log.warning("the server's own auth is replaced by FASTMCP_SERVER_AUTH", extra={"provider": settings.provider})
@@ -176,11 +194,14 @@ def _build_login(plan: Plan, store: AsyncKeyValue, ring: KeyRing) -> AuthProvide
         log.warning("serving without authentication: anyone who reaches this port can use the server")
         return None
     if plan.provider is not None:
-        return plan.provider.build(client_storage=store, jwt_signing_key=ring.derive("provider tokens")[0])
-    return _build_local_login(settings, store, ring, plan.payload.name)
+        signing_key = ring.derive("provider tokens")[0]
+        return plan.provider.build(client_storage=store, jwt_signing_key=signing_key, allow_list=allow_list)
+    return _build_local_login(settings, store, ring, plan.payload.name, allow_list)
 
 
-def _build_local_login(settings: Settings, store: AsyncKeyValue, ring: KeyRing, name: str) -> LocalLogin:
+def _build_local_login(
+    settings: Settings, store: AsyncKeyValue, ring: KeyRing, name: str, allow_list: RedirectAllowList
+) -> LocalLogin:
     pin = PinCheck(store)
     given = settings.pin.get_secret_value() if settings.pin else None
     made_up = asyncio.run(pin.prepare(given, made_up=made_up_pin(ring)))
@@ -195,7 +216,6 @@ def _build_local_login(settings: Settings, store: AsyncKeyValue, ring: KeyRing, 
         code=settings.code_lifetime,
         access_token=settings.access_token_lifetime,
         refresh_token=settings.refresh_token_lifetime,
-        refresh_grace=settings.refresh_grace,
     )
     return LocalLogin(
         base_url=settings.base_url,
@@ -204,6 +224,7 @@ def _build_local_login(settings: Settings, store: AsyncKeyValue, ring: KeyRing, 
         signer=TokenSigner(ring),
         pin=pin,
         lifetimes=lifetimes,
+        allow_list=allow_list,
     )
 
 

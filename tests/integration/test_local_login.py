@@ -100,10 +100,11 @@ class TestTheSignInPage:
         assert "connect again" in response.text
 
     def test_shows_an_app_for_what_it_is_and_not_as_a_website(self, client: OAuthClient, person: Person) -> None:
-        client.register(redirect_uris=["myapp://claude.ai/callback"])
-        page = person.open(client.authorize(redirect_uri="myapp://claude.ai/callback").headers["location"])
-        assert "the app that opens myapp: links" in page.text
-        assert "claude.ai" not in page.text
+        app = "cursor://anysphere.cursor-mcp/oauth/callback"
+        client.register(redirect_uris=[app])
+        page = person.open(client.authorize(redirect_uri=app).headers["location"])
+        assert "the app that opens cursor: links" in page.text
+        assert "anysphere" not in page.text
 
     def test_lets_the_browser_go_on_to_an_ipv6_address(self, client: OAuthClient, person: Person) -> None:
         client.register(redirect_uris=["http://[::1]:4711/callback"])
@@ -285,7 +286,7 @@ class TestAnAuthorizationCode:
         client.register()
         code = client.code()
         thief = OAuthClient(http, verifier=client.verifier)
-        thief.register()
+        thief.register(client_name="A thief")
         assert thief.redeem(code).json()["error"] == "invalid_grant"
         assert client.redeem(code).status_code == 200
 
@@ -332,23 +333,6 @@ class TestAnAuthorizationCode:
                 assert len(tokens) == 1
                 rivals[0].http.close()
 
-    @pytest.mark.parametrize("killed", ["server", "worker"])
-    def test_whose_answer_died_with_the_server_is_answered_again(self, start_server: StartServer, killed: str) -> None:
-        server = start_server()
-        with connect(server) as http:
-            client = OAuthClient(http)
-            client.register()
-            code = client.code()
-            answered = client.redeem(code).json()
-            if killed == "server":
-                server.restart()
-            else:
-                server.kill_workers()
-                server.wait_until_ready()
-            again = client.redeem(code).json()
-            assert again["access_token"] == answered["access_token"]
-            assert again["refresh_token"] == answered["refresh_token"]
-
 
 def _says_the_code_is_gone(answer: dict[str, str]) -> bool:
     return "does not exist" in answer["error_description"] or "expired" in answer["error_description"]
@@ -382,14 +366,14 @@ class TestARefreshToken:
             assert client.call(tokens["access_token"]).status_code == 401
             assert client.refresh(tokens["refresh_token"]).json()["error"] == "invalid_grant"
 
-    def test_two_generations_old_ends_the_session_at_once(self, client: OAuthClient) -> None:
+    def test_is_answered_alike_within_the_grace_time_whatever_happened_since(self, client: OAuthClient) -> None:
         client.sign_in()
         oldest = client.tokens["refresh_token"]
-        client.refresh()
+        answered = client.refresh().json()
         client.refresh()
         tokens = client.tokens
-        assert client.refresh(oldest).json()["error"] == "invalid_grant"
-        assert client.call(tokens["access_token"]).status_code == 401
+        assert client.refresh(oldest).json() == answered
+        assert client.call(tokens["access_token"]).status_code == 200
 
     def test_whose_answer_died_with_the_server_is_answered_again(self, start_server: StartServer) -> None:
         server = start_server()
@@ -403,7 +387,7 @@ class TestARefreshToken:
     def test_is_worth_nothing_to_another_client(self, client: OAuthClient, http: httpx.Client) -> None:
         client.sign_in()
         thief = OAuthClient(http)
-        thief.register()
+        thief.register(client_name="A thief")
         assert thief.refresh(client.tokens["refresh_token"]).json()["error"] == "invalid_grant"
         assert client.refresh().status_code == 200
 
@@ -446,7 +430,7 @@ def test_revoking_either_token_ends_both(client: OAuthClient, kind: str) -> None
 def test_only_its_own_client_can_revoke_a_token(client: OAuthClient, http: httpx.Client) -> None:
     client.sign_in()
     stranger = OAuthClient(http)
-    stranger.register()
+    stranger.register(client_name="A stranger")
     assert stranger.revoke(client.tokens["refresh_token"]).status_code == 200
     assert client.call().status_code == 200
 

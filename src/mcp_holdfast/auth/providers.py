@@ -18,6 +18,7 @@ from key_value.aio.protocols import AsyncKeyValue
 from pydantic import SecretStr, ValidationError
 
 from mcp_holdfast.auth.parameters import MalformedError, Parameter, convert, parameters_of
+from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST, RedirectAllowList
 from mcp_holdfast.settings import ConfigurationError, Environment, Problem
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ EXASOL_CLASSES = (JWTVerifier, IntrospectionTokenVerifier, RemoteAuthProvider, O
 BASE_CLASSES = (AuthProvider, TokenVerifier, OAuthProvider)
 LETS_ANYONE_IN = (DebugTokenVerifier, InMemoryOAuthProvider)
 
+ALLOW_LIST = "allowed_client_redirect_uris"
 GIVEN_BY_US = frozenset({"client_storage", "token_verifier"})
 SECRETS = re.compile(r"secret|password|key|(^|_)tokens?$", re.IGNORECASE)
 
@@ -80,7 +82,18 @@ class ProviderPlan:
     variables: Mapping[str, str] = field(repr=False)
     token_verifier: "ProviderPlan | None" = None
 
-    def build(self, *, client_storage: AsyncKeyValue, jwt_signing_key: bytes) -> AuthProvider:
+    def allow_list(self, default: RedirectAllowList) -> RedirectAllowList:
+        """Where codes may be sent: what the operator set for this very provider, else the default."""
+        patterns = self.arguments.get(ALLOW_LIST)
+        return default if patterns is None else RedirectAllowList(tuple(patterns), self.variables[ALLOW_LIST])
+
+    def build(
+        self,
+        *,
+        client_storage: AsyncKeyValue,
+        jwt_signing_key: bytes,
+        allow_list: RedirectAllowList = DEFAULT_ALLOW_LIST,
+    ) -> AuthProvider:
         """Make the provider. Those for OpenID Connect fetch their discovery document here.
 
         Raises:
@@ -93,6 +106,8 @@ class ProviderPlan:
             arguments["client_storage"] = client_storage
         if "jwt_signing_key" in parameters:
             arguments.setdefault("jwt_signing_key", jwt_signing_key)
+        if ALLOW_LIST in parameters:
+            arguments[ALLOW_LIST] = list(self.allow_list(allow_list).patterns)
         if self.token_verifier is not None:
             arguments["token_verifier"] = self.token_verifier.build(
                 client_storage=client_storage, jwt_signing_key=jwt_signing_key
@@ -292,6 +307,9 @@ def _doubtful(plan: ProviderPlan, environment: Environment) -> list[Problem]:
         if len(urls) > 1:
             what = f"differs from {public}, and both are this server's public URL"
             problems.append(Problem(own, what, f"Keep only {public}"))
+    if ALLOW_LIST in plan.arguments and DEFAULT_ALLOW_LIST.setting in environment.values:
+        what = f"replaces all allowed redirect URIs, and {DEFAULT_ALLOW_LIST.setting} adds to them"
+        problems.append(Problem(plan.variables[ALLOW_LIST], what, "Keep one of the two"))
     if plan.provider_class in LETS_ANYONE_IN and not _anyone_may_enter(environment):
         what = f"{plan.provider_class.__name__} lets anyone in"
         remedy = "Choose another, or also set HOLDFAST_ALLOW_ANONYMOUS=true if that is what you want"

@@ -3,7 +3,8 @@
 from mcp.server.transport_security import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-OAUTH_PATHS = frozenset({"/register", "/authorize", "/token", "/revoke", "/consent", "/signin"})
+from mcp_holdfast.asgi import OAUTH_PATHS, path_of
+
 LONGEST_OAUTH_BODY = 64 * 1024
 """In bytes; the longest thing sent to these paths is the signed request that a sign-in page carries."""
 
@@ -16,5 +17,5 @@ class OAuthBodyLimit:
         self._limited = RequestBodyLimitMiddleware(app, LONGEST_OAUTH_BODY)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        limited = scope["type"] == "http" and scope["path"].rstrip("/") in OAUTH_PATHS
+        limited = scope["type"] == "http" and path_of(scope) in OAUTH_PATHS
         await (self._limited if limited else self._app)(scope, receive, send)

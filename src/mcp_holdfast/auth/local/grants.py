@@ -11,8 +11,9 @@ from typing import Any
 from key_value.aio.adapters.pydantic import PydanticAdapter
 from key_value.aio.protocols import AsyncKeyValue
 from mcp.shared.auth import InvalidRedirectUriError, OAuthClientInformationFull
-from pydantic import AnyUrl, BaseModel
+from pydantic import AnyUrl, BaseModel, PrivateAttr
 
+from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST, RedirectAllowList
 from mcp_holdfast.settings import is_loopback
 
 SCOPE = "mcp"
@@ -22,12 +23,26 @@ SCOPE = "mcp"
 class LocalClient(OAuthClientInformationFull):
     """A registered client, as lenient as real clients need."""
 
+    _allow_list: RedirectAllowList = PrivateAttr(default=DEFAULT_ALLOW_LIST)
+
+    def limited_to(self, allow_list: RedirectAllowList) -> "LocalClient":
+        """Send codes to nowhere else, whatever could be registered in earlier times."""
+        self._allow_list = allow_list
+        return self
+
     def validate_scope(self, requested_scope: str | None) -> list[str]:
         """Grant our one scope whatever is asked for; the token response says so (RFC 6749, section 3.3)."""
         return [SCOPE]
 
     def validate_redirect_uri(self, redirect_uri: AnyUrl | None) -> AnyUrl:
-        """Accept a registered URI; a loopback one on any port, which native clients choose anew (RFC 8252, 7.3)."""
+        """Accept a registered URI that is allowed now."""
+        found = self._registered(redirect_uri)
+        if not self._allow_list.allows(found):
+            raise InvalidRedirectUriError(self._allow_list.refusal(found))
+        return found
+
+    def _registered(self, redirect_uri: AnyUrl | None) -> AnyUrl:
+        """Find a registered URI; a loopback one on any port, which native clients choose anew (RFC 8252, 7.3)."""
         try:
             return super().validate_redirect_uri(redirect_uri)
         except InvalidRedirectUriError:
@@ -47,8 +62,7 @@ def _same_loopback(one: AnyUrl, other: AnyUrl) -> bool:
 class Grant(BaseModel):
     """What the owner allowed one client. Times are in seconds since the epoch.
 
-    `generation` counts the token pairs issued: 0 while the code waits to be redeemed. `issued_by` is the run of the
-    server that issued the latest pair.
+    `generation` counts the token pairs issued: 0 while the code waits to be redeemed.
     """
 
     client_id: str
@@ -61,13 +75,13 @@ class Grant(BaseModel):
     code_expires_at: int
     generation: int = 0
     issued_at: int = 0
-    issued_by: str = ""
 
 
 class Grants:
     """Clients and grants in a store."""
 
-    def __init__(self, store: AsyncKeyValue) -> None:
+    def __init__(self, store: AsyncKeyValue, *, allow_list: RedirectAllowList = DEFAULT_ALLOW_LIST) -> None:
+        self._allow_list = allow_list
         self._clients: PydanticAdapter[LocalClient] = PydanticAdapter(
             key_value=store,
             pydantic_model=LocalClient,
@@ -82,7 +96,8 @@ class Grants:
         )
 
     async def client(self, client_id: str) -> LocalClient | None:
-        return await self._clients.get(client_id)
+        client = await self._clients.get(client_id)
+        return None if client is None else client.limited_to(self._allow_list)
 
     async def register(self, client: OAuthClientInformationFull) -> None:
         await self._clients.put(str(client.client_id), LocalClient.model_validate(client.model_dump()))

@@ -1,7 +1,6 @@
 """The PIN that the owner signs in with: hashed, and hard to guess even for someone with many addresses."""
 
 import asyncio
-import ipaddress
 import logging
 import os
 import time
@@ -12,6 +11,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from key_value.aio.protocols import AsyncKeyValue
 
 from mcp_holdfast.auth.local.workers import WorkersLock
+from mcp_holdfast.auth.registrations import network_of
 from mcp_holdfast.settings import normal_pin
 from mcp_holdfast.storage.keys import KeyRing
 
@@ -81,7 +81,7 @@ class PinCheck:
             TooManyTries: this address, or all together, must wait first.
 
         """
-        address_key = f"tries of {_network(address)}"
+        address_key = f"tries of {network_of(address)}"
         async with self._one_at_a_time:
             of_address, of_everyone = await self._tries(address_key), await self._tries(EVERYONE)
             counts_for_everyone = self._limits_everyone and not of_address.get("known")
@@ -116,17 +116,6 @@ def _refuse_before(tries: dict[str, Any], free: int, longest: int) -> None:
     remaining = tries["last"] + delay - time.time()
     if remaining > 0:
         raise TooManyTries(int(min(remaining, longest)) + 1)
-
-
-def _network(address: str) -> str:
-    """Who an address belongs to: an IPv6 customer has a whole /64."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
-    return str(parsed)
 
 
 def made_up_pin(ring: KeyRing) -> str:

@@ -1,9 +1,6 @@
 """The built-in login: an OAuth 2.1 authorization server for one household or team without an identity provider."""
 
-import logging
-import os
 import re
-import secrets
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -26,11 +23,12 @@ from mcp_holdfast.auth.local.pin import PinCheck
 from mcp_holdfast.auth.local.registration import check_registration
 from mcp_holdfast.auth.local.signin import AuthorizationRequest, SigninPage
 from mcp_holdfast.auth.local.tokens import ACCESS_TOKEN, REFRESH_TOKEN, ExpiredToken, InvalidToken, TokenSigner
-from mcp_holdfast.auth.local.workers import WorkersLock
-
-log = logging.getLogger(__name__)
+from mcp_holdfast.auth.registrations import RedirectAllowList
 
 SUBJECT = "owner"
+UNANSWERED_FOR = 7 * 86400
+"""Seconds for which an exchange that was cut short can be repeated; the exchange remembers spent tokens for longer."""
+
 S256_CHALLENGE = r"[A-Za-z0-9_-]{43}"
 
 
@@ -42,16 +40,13 @@ class Lifetimes:
     code: int
     access_token: int
     refresh_token: int
-    refresh_grace: int
 
 
 class LocalLogin(OAuthProvider):
     """Registration, consent with a PIN, codes with PKCE, rotating refresh tokens and revocation; all state is stored.
 
-    A refresh token that was rotated is answered alike for the grace time, since the first answer may have been lost
-    (RFC 9700, section 4.14.2); later it is a replay and ends the grant. A code is answered once. Where the server was
-    restarted since it answered, the answer may have died with it: then both are answered alike for the grace time
-    from the restart on.
+    Each step writes one record, the grant. A code or refresh token whose exchange was cut short after that write gives
+    the same tokens again; that one which was answered does not come here a second time is the exchange's part.
     """
 
     def __init__(
@@ -63,6 +58,7 @@ class LocalLogin(OAuthProvider):
         signer: TokenSigner,
         pin: PinCheck,
         lifetimes: Lifetimes,
+        allow_list: RedirectAllowList,
     ) -> None:
         super().__init__(
             base_url=base_url,
@@ -70,20 +66,12 @@ class LocalLogin(OAuthProvider):
             revocation_options=RevocationOptions(enabled=True),
             required_scopes=[SCOPE],
         )
-        self._grants = Grants(store)
+        self._grants = Grants(store, allow_list=allow_list)
         self._signer = signer
         self._lifetimes = lifetimes
-        self._one_exchange_at_a_time = WorkersLock()
-        self._begin_run()
-        os.register_at_fork(after_in_child=self._begin_run)
         self._signin = SigninPage(
             base_url=base_url, server_name=server_name, signer=signer, pin=pin, open_grant=self._open_grant
         )
-
-    def _begin_run(self) -> None:
-        """Give each worker process a run of its own: what it answers may die with it alone."""
-        self._run = secrets.token_hex(8)
-        self._run_started_at = int(time.time())
 
     def get_routes(self, mcp_path: str | None = None) -> list[Route]:
         page = Route("/signin", self._signin.handle, methods=["GET", "POST"])
@@ -143,17 +131,7 @@ class LocalLogin(OAuthProvider):
     async def exchange_authorization_code(
         self, client: OAuthClientInformationFull, authorization_code: AuthorizationCode
     ) -> OAuthToken:
-        identifier = grant_id(authorization_code.code)
-        async with self._one_exchange_at_a_time:
-            grant = await self._grants.get(identifier)
-            if grant is None:
-                raise TokenError("invalid_grant", "the authorization code was revoked")
-            if grant.generation == 0:
-                return await self._issue(identifier, grant)
-            if grant.generation == 1 and self._answer_may_have_died(grant):
-                return self._answer(identifier, grant)
-            await self._revoke(identifier, "an authorization code was used twice")
-            raise TokenError("invalid_grant", "the authorization code was used before; sign in again")
+        return await self._issue(grant_id(authorization_code.code), generation=0)
 
     async def load_refresh_token(self, client: OAuthClientInformationFull, refresh_token: str) -> RefreshToken | None:
         claims = await self._living_claims(REFRESH_TOKEN, refresh_token)
@@ -171,17 +149,7 @@ class LocalLogin(OAuthProvider):
         self, client: OAuthClientInformationFull, refresh_token: RefreshToken, scopes: list[str]
     ) -> OAuthToken:
         claims = self._signer.verify(REFRESH_TOKEN, refresh_token.token)
-        identifier, generation = claims["grant"], claims["generation"]
-        async with self._one_exchange_at_a_time:
-            grant = await self._grants.get(identifier)
-            if grant is None:
-                raise TokenError("invalid_grant", "the session was revoked; sign in again")
-            if generation == grant.generation:
-                return await self._issue(identifier, grant)
-            if generation == grant.generation - 1 and self._within_grace(grant):
-                return self._answer(identifier, grant)
-            await self._revoke(identifier, "a refresh token was used again after its grace time")
-            raise TokenError("invalid_grant", "the refresh token was used before; sign in again")
+        return await self._issue(claims["grant"], generation=claims["generation"])
 
     async def load_access_token(self, token: str) -> AccessToken | None:
         claims = await self._living_claims(ACCESS_TOKEN, token)
@@ -211,17 +179,20 @@ class LocalLogin(OAuthProvider):
                 claims = self._signer.verify(token_type, token.token)
             except (InvalidToken, ExpiredToken):
                 continue
-            # A refresh under way would otherwise write the grant back.
-            async with self._one_exchange_at_a_time:
-                await self._revoke(claims["grant"], "its client asked for it")
+            await self._grants.revoke(claims["grant"])
 
-    async def _issue(self, identifier: str, grant: Grant) -> OAuthToken:
-        # One write moves the grant to its next generation; a kill before it leaves the old code or token good.
-        issued = grant.model_copy(
-            update={"generation": grant.generation + 1, "issued_at": int(time.time()), "issued_by": self._run}
-        )
-        await self._grants.save(identifier, issued, lifetime=self._lifetimes.refresh_token)
-        return self._answer(identifier, issued)
+    async def _issue(self, identifier: str, *, generation: int) -> OAuthToken:
+        """Issue the tokens that follow this generation of the grant; again if they were issued and nobody was told."""
+        grant = await self._grants.get(identifier)
+        if grant is None:
+            raise TokenError("invalid_grant", "the session was revoked; sign in again")
+        cut_short = generation == grant.generation - 1 and time.time() < grant.issued_at + UNANSWERED_FOR
+        if generation != grant.generation and not cut_short:
+            raise TokenError("invalid_grant", "this was used before; sign in again")
+        if not cut_short:
+            grant = grant.model_copy(update={"generation": generation + 1, "issued_at": int(time.time())})
+            await self._grants.save(identifier, grant, lifetime=self._lifetimes.refresh_token)
+        return self._answer(identifier, grant)
 
     def _answer(self, identifier: str, grant: Grant) -> OAuthToken:
         access = claims_of(identifier, grant, lifetime=self._lifetimes.access_token)
@@ -233,14 +204,3 @@ class LocalLogin(OAuthProvider):
             scope=" ".join(grant.scopes),
             refresh_token=self._signer.sign(REFRESH_TOKEN, refresh),
         )
-
-    def _answer_may_have_died(self, grant: Grant) -> bool:
-        restarted = grant.issued_by != self._run
-        return restarted and time.time() <= self._run_started_at + self._lifetimes.refresh_grace
-
-    def _within_grace(self, grant: Grant) -> bool:
-        return time.time() <= grant.issued_at + self._lifetimes.refresh_grace or self._answer_may_have_died(grant)
-
-    async def _revoke(self, identifier: str, reason: str) -> None:
-        await self._grants.revoke(identifier)
-        log.warning("ended a session", extra={"reason": reason, "grant": identifier[:8]})

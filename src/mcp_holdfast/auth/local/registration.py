@@ -7,11 +7,7 @@ from mcp.shared.auth import OAuthClientInformationFull
 from pydantic import AnyUrl
 from pydantic_core import PydanticSerializationError
 
-from mcp_holdfast.settings import is_loopback
-
-BROWSERS_OWN_SCHEMES = frozenset(
-    {"about", "blob", "data", "file", "filesystem", "javascript", "vbscript", "view-source"}
-)
+from mcp_holdfast.settings import BROWSERS_OWN_SCHEMES, is_loopback
 
 
 def check_registration(client: OAuthClientInformationFull) -> None:

@@ -1,30 +1,21 @@
 """The sign-in page: shows which client asks for what and, given the PIN, approves it."""
 
-import base64
-import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from mcp.server.auth.provider import construct_redirect_uri
 from pydantic import BaseModel
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from mcp_holdfast.auth.local.pin import PinCheck, TooManyTries, WrongPin
 from mcp_holdfast.auth.local.tokens import AUTHORIZATION_REQUEST, ExpiredToken, InvalidToken, TokenSigner
+from mcp_holdfast.pages import page
 from mcp_holdfast.settings import is_loopback
 
 log = logging.getLogger(__name__)
-
-TEMPLATES = Environment(
-    loader=PackageLoader("mcp_holdfast.auth.local"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-)
-STYLE = TEMPLATES.get_template("style.css").render()
-STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 
 
 class AuthorizationRequest(BaseModel):
@@ -106,27 +97,18 @@ class SigninPage:
         return _send_back(request, code=code)
 
     def _page(self, request: AuthorizationRequest, signed: str, *, error: str = "", status: int = 200) -> Response:
-        values = {"request": request, "signed": signed, "error": error}
-        return self._render("signin.html", values, status, form_targets=_form_targets(request.redirect_uri))
+        return page(
+            "signin.html",
+            server_name=self._server_name,
+            status=status,
+            form_targets=_form_targets(request.redirect_uri),
+            request=request,
+            signed=signed,
+            error=error,
+        )
 
     def _message(self, title: str, status: int) -> Response:
-        return self._render("message.html", {"title": title}, status)
-
-    def _render(self, template: str, values: dict[str, Any], status: int, *, form_targets: str = "") -> Response:
-        html = TEMPLATES.get_template(template).render(style=STYLE, server_name=self._server_name, **values)
-        policy = (
-            f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; base-uri 'none'; frame-ancestors 'none'; "
-            f"form-action 'self' {form_targets}".strip()
-        )
-        headers = {
-            "Content-Security-Policy": policy,
-            "X-Frame-Options": "DENY",
-            "X-Content-Type-Options": "nosniff",
-            # The URL carries the signed request; nobody else is to see it.
-            "Referrer-Policy": "no-referrer",
-            "Cache-Control": "no-store",
-        }
-        return HTMLResponse(html, status, headers)
+        return page("message.html", server_name=self._server_name, status=status, title=title)
 
 
 def _comes_from_elsewhere(http: Request) -> bool:

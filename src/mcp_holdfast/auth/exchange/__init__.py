@@ -1,0 +1,6 @@
+"""The exactly-once token endpoint, round that of any provider."""
+
+from mcp_holdfast.auth.exchange.endpoint import TokenEndpoint
+from mcp_holdfast.auth.exchange.exchange import Exchange
+
+__all__ = ["Exchange", "TokenEndpoint"]

@@ -1,0 +1,374 @@
+"""Exchange a code or refresh token exactly once, knowing nothing of the provider inside.
+
+One request at a time, of all workers and replicas, exchanges a code or the refresh token of a session. The provider
+runs with its deletions held back; then the answer is recorded, and only then the deletions are done and the answer is
+given. So a crash leaves either the old token good or the recorded answer to be given again.
+"""
+
+import asyncio
+import base64
+import json
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from cryptography.fernet import Fernet, InvalidToken
+from fastmcp.server.auth.auth import OAuthProvider
+from mcp.server.auth.middleware.client_auth import AuthenticationError
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope
+
+from mcp_holdfast import outage
+from mcp_holdfast.asgi import HeldAnswer
+from mcp_holdfast.auth.clients import NO_STORE, authenticator_of, error_response
+from mcp_holdfast.auth.exchange.request import TokenRequest
+from mcp_holdfast.auth.sessions import LONGEST_WAIT, TOKENS, Issued, Session, Sessions, Token, TokenKind, token_key
+from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
+from mcp_holdfast.storage.atomic import AtomicStore, Leases
+from mcp_holdfast.storage.journal import BeforeReading, Journal, Place, apply_deletes, keeping_journal
+from mcp_holdfast.storage.keys import derive_key
+
+log = logging.getLogger(__name__)
+audit = logging.getLogger("mcp_holdfast.audit")
+
+SENT_WITHIN = 10.0
+"""Seconds until an answer that was given counts as lost: it stays recorded, to be given again."""
+
+LOST_CODE_ANSWER_KEPT_FOR = 600.0
+"""Seconds for which the answer to a code is given again where, for all we know, it was never sent."""
+
+REMEMBERED_FOR: Mapping[TokenKind, float] = {"authorization_code": 86400.0, "refresh_token": 30 * 86400.0}
+"""Seconds for which a spent code or refresh token is told apart from an unknown one."""
+
+SUBJECT_CLAIMS = ("preferred_username", "email", "login", "sub")
+
+Ask = Callable[[], Awaitable[Response]]
+"""Asks the provider for its answer to the request."""
+
+
+class Unfinished(Exception):
+    """The exchange could not be done now, and nothing was decided about its code or token."""
+
+
+class Registrations(Protocol):
+    """What is told of clients."""
+
+    async def keep(self, client_id: str) -> None:
+        """Keep a registration from now on: its client completed a sign-in."""
+
+
+class Delivery:
+    """An answer on its way from the exchange to the client, who may have been told to come back meanwhile."""
+
+    def __init__(self) -> None:
+        self._answer: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
+        self.sent = asyncio.Event()
+
+    def give(self, response: Response | None) -> None:
+        """Hand the answer over, unless that was done."""
+        if not self._answer.done():
+            self._answer.set_result(response)
+
+    async def wait(self, seconds: float) -> Response | None:
+        """The answer; None if there is none in time, and then there will be none."""
+        await asyncio.wait({self._answer}, timeout=seconds)
+        self.give(None)
+        return self._answer.result()
+
+    async def arrives(self) -> bool:
+        """Whether the answer was sent to its end."""
+        if not self._answer.done() or self._answer.result() is None:
+            return False
+        try:
+            await asyncio.wait_for(self.sent.wait(), SENT_WITHIN)
+        except TimeoutError:
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes back to the client, and the record to be marked as delivered then, if any."""
+
+    response: Response
+    record: Token | None = None
+
+
+class Exchange:
+    """What happens to a code or token between its request and the answer."""
+
+    def __init__(
+        self,
+        *,
+        provider: OAuthProvider,
+        store: AtomicStore,
+        leases: Leases,
+        sessions: Sessions,
+        registrations: Registrations,
+        grace: float,
+    ) -> None:
+        """`grace` is for how many seconds a repeated refresh gets the same answer although it was sent."""
+        self._provider = provider
+        self._store = store
+        self._leases = leases
+        self._sessions = sessions
+        self._registrations = registrations
+        self._grace = grace
+        self._authenticator = authenticator_of(provider)
+
+    async def run(self, request: TokenRequest, ask_provider: Ask, delivery: Delivery) -> None:
+        """Exchange, give the answer to `delivery` and note that it was sent.
+
+        Raises:
+            LeaseBusy, Unfinished, StoreUnavailable: nothing was decided; the client has to come back.
+
+        """
+        exchange = self._redeem if request.kind == "authorization_code" else self._refresh
+        await exchange(request, ask_provider, delivery)
+
+    async def _redeem(self, request: TokenRequest, ask_provider: Ask, delivery: Delivery) -> None:
+        arrived_at = time.time()
+        async with self._leases.hold(f"code {request.key}", wait=LONGEST_WAIT) as contended:
+            token = await self._sessions.token(request.key)
+            if token is None:
+                answer = await self._exchange_code(request, ask_provider)
+            else:
+                is_replay = not contended or arrived_at > (token.delivered_at or arrived_at)
+                answer = await self._answer_spent_code(request, token, is_replay=is_replay)
+            delivery.give(answer.response)
+            # Still holding the lease: whether a second use is a replay depends on whether the answer was sent.
+            await self._note_delivery(request, answer, delivery)
+
+    async def _exchange_code(self, request: TokenRequest, ask_provider: Ask) -> Answer:
+        with keeping_journal(hold_deletes=True) as journal:
+            response = await ask_provider()
+            if response.status_code != 200:
+                return _refusal(response)
+            issued = _issued_in(response)
+            session = await self._describe(request, issued)
+        record = _record_of(request, journal, uuid.uuid4().hex, session, response)
+        await self._registrations.keep(record.client_id)
+        if not await self._sessions.add_token(request.key, record, lifetime=REMEMBERED_FOR[request.kind]):
+            # Our lease ran out and somebody else was first: what this exchange issued must not live.
+            await apply_deletes(self._store, list(journal.writes))
+            return _invalid_grant("the authorization code was used before; sign in again")
+        await self._finish(record)
+        self._audit("issued tokens", "code_redeemed", record)
+        return Answer(response, record)
+
+    async def _answer_spent_code(self, request: TokenRequest, token: Token, *, is_replay: bool) -> Answer:
+        lost = token.delivered_at is None and _is_recent(token, LOST_CODE_ANSWER_KEPT_FOR)
+        if lost and (answer := await self._repeat(request, token)) is not None:
+            return answer
+        if is_replay and not lost:
+            # RFC 6749, section 4.1.2
+            await self._sessions.revoke(token.session, "an authorization code was used twice")
+            self._audit("an authorization code was used twice", "code_replayed", token)
+        return _invalid_grant("the authorization code was used before; sign in again")
+
+    async def _refresh(self, request: TokenRequest, ask_provider: Ask, delivery: Delivery) -> None:
+        token = await self._sessions.token(request.key)
+        turn = self._sessions.turn(token.session) if token else f"refresh {request.key}"
+        async with self._leases.hold(turn, wait=LONGEST_WAIT):
+            answer = await self._refresh_in_turn(request, ask_provider)
+        delivery.give(answer.response)
+        await self._note_delivery(request, answer, delivery)
+
+    async def _refresh_in_turn(self, request: TokenRequest, ask_provider: Ask) -> Answer:
+        token = await self._sessions.token(request.key)
+        if token is None:
+            # From before there were sessions, or not a token of ours: the provider knows.
+            return await self._exchange_refresh_token(request, ask_provider, uuid.uuid4().hex, None)
+        session = await self._sessions.get(token.session)
+        if session is None:
+            return _invalid_grant("the session was revoked; sign in again")
+        if token.spent_at is None:
+            return await self._exchange_refresh_token(request, ask_provider, token.session, session)
+        if token.delivered_at is None or _is_recent(token, self._grace):
+            repeated = await self._repeat(request, token)
+            return repeated or _invalid_grant("the refresh token was used before, in another request")
+        if await self._is_its_client(request, token):
+            # RFC 9700, section 4.14.2
+            await self._sessions.revoke_in_turn(token.session, "a refresh token was used again after its grace time")
+            self._audit("a refresh token was used again", "refresh_token_reused", token)
+        return _invalid_grant("the refresh token was used before; sign in again")
+
+    async def _exchange_refresh_token(
+        self, request: TokenRequest, ask_provider: Ask, identifier: str, session: Session | None
+    ) -> Answer:
+        async with self._one_refresh_upstream() as before_reading:
+            with keeping_journal(hold_deletes=True, before_reading=before_reading) as journal:
+                response = await ask_provider()
+            if response.status_code != 200:
+                return _refusal(response)
+            if session is None:
+                session = await self._describe(request, _issued_in(response))
+            record = _record_of(request, journal, identifier, session, response)
+            if record.spent_at is None:
+                # The provider does not rotate: the token stays good, and no answer can get lost.
+                await self._finish(record)
+                return Answer(response)
+            await self._sessions.save_token(request.key, record, lifetime=REMEMBERED_FOR[request.kind])
+            await self._finish(record)
+        self._audit("issued tokens", "refreshed", record)
+        return Answer(response, record)
+
+    async def _finish(self, record: Token) -> None:
+        """Do what a recorded exchange still has to do; again where it may have been done already."""
+        if record.after is None:
+            return
+        for issued in record.issued:
+            token = Token(kind=issued.kind, session=record.session, client_id=record.client_id)
+            await self._sessions.save_token(issued.key, token, lifetime=max(1.0, issued.expires_at - time.time()))
+        await self._sessions.save(record.session, record.after)
+        await apply_deletes(self._store, record.deleted)
+
+    async def _repeat(self, request: TokenRequest, token: Token) -> Answer | None:
+        """Give the recorded answer, to the same request of the same client; None if this is another one."""
+        if token.request != request.fingerprint or not await self._is_its_client(request, token):
+            return None
+        body = _open_with(request.credential, token.answer)
+        if body is None:
+            return None
+        was_lost = token.delivered_at is None
+        if was_lost:
+            await self._finish(token)
+        self._audit("gave an answer again", "answer_repeated", token)
+        return Answer(Response(body, 200, NO_STORE, "application/json"), token if was_lost else None)
+
+    async def _note_delivery(self, request: TokenRequest, answer: Answer, delivery: Delivery) -> None:
+        if answer.record is None or not await delivery.arrives():
+            return
+        update: dict[str, Any] = {"delivered_at": time.time(), "after": None, "issued": [], "deleted": []}
+        if request.kind == "authorization_code" or not self._grace:
+            update["answer"] = ""
+        delivered = answer.record.model_copy(update=update)
+        await self._sessions.save_token(request.key, delivered, lifetime=REMEMBERED_FOR[request.kind])
+
+    async def _is_its_client(self, request: TokenRequest, token: Token) -> bool:
+        try:
+            client = await self._authenticator.authenticate_request(request.http())
+        except AuthenticationError:
+            return False
+        return client.client_id == token.client_id
+
+    async def _describe(self, request: TokenRequest, issued: Mapping[str, Any]) -> Session:
+        client_id = request.form.get("client_id", "")
+        client = await self._provider.get_client(client_id)
+        parts = urlsplit(request.form.get("redirect_uri", ""))
+        return Session(
+            client_id=client_id,
+            client_name=client.client_name if client else None,
+            redirect_host=parts.netloc or None,
+            subject=await self._subject_of(str(issued.get("access_token", ""))),
+            created_at=time.time(),
+        )
+
+    async def _subject_of(self, access_token: str) -> str | None:
+        """Whose session it is, as far as the token that was just issued tells (RFC 7519, section 4.1.2)."""
+        try:
+            token = await self._provider.load_access_token(access_token)
+        except Exception as error:  # noqa: BLE001  # only a label in a list
+            log.info("cannot tell whose session it is", extra={"error": type(error).__name__})
+            return None
+        claims = getattr(token, "claims", None) or {}
+        return next((str(claims[name]) for name in SUBJECT_CLAIMS if claims.get(name)), None)
+
+    @asynccontextmanager
+    async def _one_refresh_upstream(self) -> AsyncIterator[BeforeReading]:
+        """Keep to itself what the provider reads in order to refresh it at the identity provider."""
+        async with AsyncExitStack() as leases:
+            held: set[Place] = set()
+
+            async def before_reading(place: Place) -> None:
+                if place[0] == UPSTREAM_TOKENS and place not in held:
+                    await leases.enter_async_context(self._leases.hold(" ".join(place), wait=LONGEST_WAIT))
+                    held.add(place)
+
+            yield before_reading
+
+    def _audit(self, message: str, event: str, token: Token) -> None:
+        audit.info(message, extra={"event": event, "client": token.client_id, "session": token.session[:8]})
+
+
+async def ask(app: ASGIApp, scope: Scope, receive: Receive) -> Response:
+    """The application's whole answer."""
+    answer = HeldAnswer()
+    await app(scope, receive, answer.send)
+    return answer.response()
+
+
+def _record_of(request: TokenRequest, journal: Journal, identifier: str, session: Session, response: Response) -> Token:
+    """Write down an exchange that was done: what it answered, what it wrote and what is still to be done."""
+    now = time.time()
+    tokens = _issued_in(response)
+    issued = []
+    longest = max((until for until in journal.writes.values() if until is not None), default=now + 3600)
+    if access_token := tokens.get("access_token"):
+        expires_at = now + float(tokens["expires_in"]) if tokens.get("expires_in") else longest
+        issued.append(Issued(key=token_key("access_token", access_token), kind="access_token", expires_at=expires_at))
+    refresh_token = tokens.get("refresh_token")
+    if refresh_token:
+        issued.append(Issued(key=token_key("refresh_token", refresh_token), kind="refresh_token", expires_at=longest))
+    stays = request.kind == "refresh_token" and refresh_token in {None, request.credential}
+    writes = journal.writes | {(TOKENS, token.key): token.expires_at for token in issued}
+    after = session.changed_by(writes, journal.deletes if stays else journal.deletes | {(TOKENS, request.key)})
+    if request.kind == "refresh_token":
+        after.refreshed_at = now
+    return Token(
+        kind=request.kind,
+        session=identifier,
+        client_id=after.client_id,
+        spent_at=None if stays else now,
+        request=request.fingerprint,
+        answer=_seal_with(request.credential, bytes(response.body)),
+        after=after,
+        issued=issued,
+        deleted=sorted(journal.deletes),
+    )
+
+
+def _issued_in(response: Response) -> dict[str, Any]:
+    tokens: dict[str, Any] = json.loads(bytes(response.body))
+    return tokens
+
+
+def _refusal(response: Response) -> Answer:
+    """Hand on what the provider refuses, unless it only could not find out.
+
+    Raises:
+        Unfinished: that is so.
+
+    """
+    if outage.noted() or response.status_code >= 500:
+        raise Unfinished
+    return Answer(response)
+
+
+def _invalid_grant(description: str) -> Answer:
+    return Answer(error_response(401, "invalid_grant", description))
+
+
+def _is_recent(token: Token, seconds: float) -> bool:
+    return token.spent_at is not None and time.time() < token.spent_at + seconds
+
+
+def _seal_with(credential: str, answer: bytes) -> str:
+    """Seal an answer so that only who has the code or token that it answers can read it."""
+    return _cipher(credential).encrypt(answer).decode()
+
+
+def _open_with(credential: str, sealed: str) -> bytes | None:
+    try:
+        return _cipher(credential).decrypt(sealed.encode())
+    except InvalidToken:
+        return None
+
+
+def _cipher(credential: str) -> Fernet:
+    return Fernet(base64.urlsafe_b64encode(derive_key(credential, "recorded answer")))

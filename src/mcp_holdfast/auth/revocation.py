@@ -1,0 +1,95 @@
+"""POST /revoke for every provider (RFC 7009): ends the session of a token, at the identity provider too."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from fastmcp.server.auth.auth import OAuthProvider
+from fastmcp.server.auth.oauth_proxy import OAuthProxy
+from mcp.server.auth.middleware.client_auth import AuthenticationError
+from mcp.server.auth.routes import cors_middleware
+from mcp.server.auth.settings import RevocationOptions
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mcp_holdfast.asgi import REVOCATION, is_post, replay
+from mcp_holdfast.auth.clients import NO_STORE, authenticator_of, error_response
+from mcp_holdfast.auth.sessions import Session, Sessions, TokenKind, token_key
+from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
+from mcp_holdfast.storage.atomic import AtomicStore
+
+log = logging.getLogger(__name__)
+
+UPSTREAM_ANSWERS_WITHIN = 5.0
+KINDS: tuple[TokenKind, ...] = ("refresh_token", "access_token")
+
+
+def advertise_revocation(provider: OAuthProvider) -> None:
+    """Have the provider's metadata name the revocation endpoint (RFC 8414, section 2)."""
+    provider.revocation_options = RevocationOptions(enabled=True)
+
+
+class Revocation:
+    """Wraps an application; POST /revoke of a token whose session is known is answered here."""
+
+    def __init__(self, app: ASGIApp, *, provider: OAuthProvider, store: AtomicStore, sessions: Sessions) -> None:
+        self._app = app
+        self._provider = provider
+        self._store = store
+        self._sessions = sessions
+        self._authenticator = authenticator_of(provider)
+        self._endpoint = cors_middleware(self._handle, ["POST", "OPTIONS"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._endpoint if is_post(scope, REVOCATION) else self._app)(scope, receive, send)
+
+    async def _handle(self, http: Request) -> Response:
+        body = await http.body()
+        async with Request(http.scope, replay(body, http.receive)).form() as form:
+            token = form.get("token")
+        if not isinstance(token, str) or not token:
+            return error_response(400, "invalid_request", "token is missing (RFC 7009, section 2.1)")
+        try:
+            client = await self._authenticator.authenticate_request(Request(http.scope, replay(body, http.receive)))
+        except AuthenticationError as error:
+            return error_response(401, "invalid_client", error.message)
+        for kind in KINDS:
+            known = await self._sessions.token(token_key(kind, token))
+            if known is not None and known.client_id == client.client_id:
+                await self._end(known.session)
+        # The same answer for a token that is unknown or somebody else's (RFC 7009, section 2.2).
+        return Response(status_code=200, headers=NO_STORE)
+
+    async def _end(self, identifier: str) -> None:
+        session = await self._sessions.get(identifier)
+        if session is None:
+            return
+        upstream_tokens = await self._upstream_tokens(session)
+        # First here, so that the session is over even if the identity provider cannot be told.
+        await self._sessions.revoke(identifier, "its client asked for it")
+        if isinstance(self._provider, OAuthProxy):
+            for tokens in upstream_tokens:
+                await revoke_upstream(self._provider, tokens)
+
+    async def _upstream_tokens(self, session: Session) -> list[Mapping[str, object]]:
+        keys = [key for collection, key, _ in session.records if collection == UPSTREAM_TOKENS]
+        found = [await self._store.get(key, collection=UPSTREAM_TOKENS) for key in keys]
+        return [record for record in found if record is not None]
+
+
+async def revoke_upstream(provider: OAuthProxy, tokens: Mapping[str, object]) -> None:
+    """Tell the identity provider, where it has a revocation endpoint; a failure is logged, the session is over here."""
+    endpoint = provider._upstream_revocation_endpoint
+    hint = "refresh_token" if tokens.get("refresh_token") else "access_token"
+    if not endpoint or not tokens.get(hint):
+        return
+    client = provider._create_upstream_oauth_client()
+    try:
+        async with asyncio.timeout(UPSTREAM_ANSWERS_WITHIN):
+            response = await client.revoke_token(endpoint, token=tokens[hint], token_type_hint=hint)
+            response.raise_for_status()
+    except Exception as error:  # noqa: BLE001  # whatever the identity provider does
+        log.warning("the identity provider did not revoke a token", extra={"error": type(error).__name__})
+    finally:
+        await client.aclose()

@@ -1,0 +1,83 @@
+"""Verify access tokens: remembered for seconds, never cut short, one refresh at the identity provider at a time."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from cachetools import TLRUCache
+from fastmcp.server.auth.auth import AccessToken, AuthProvider
+from fastmcp.server.auth.oauth_proxy import OAuthProxy
+
+from mcp_holdfast import outage
+from mcp_holdfast.auth.sessions import LONGEST_WAIT
+from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
+from mcp_holdfast.storage.atomic import LeaseBusy, Leases
+from mcp_holdfast.storage.journal import keeping_journal
+
+LARGEST_CACHE = 10_000
+Verify = Callable[[str], Awaitable[AccessToken | None]]
+Verified = tuple[AccessToken, float]
+
+
+class VerifiedTokens:
+    """Remembers what a provider said of access tokens that are good, in this process only.
+
+    `lifetime` is in seconds, 0 to ask the provider each time; nothing is remembered past a token's own expiry. A
+    token that another worker or replica revokes is refused here after `lifetime` at the latest.
+    """
+
+    def __init__(self, verify: Verify, *, lifetime: float) -> None:
+        self._verify = verify
+        self._lifetime = lifetime
+        self._known: TLRUCache[str, Verified] = TLRUCache(LARGEST_CACHE, lambda _, known, __: known[1], time.time)
+
+    async def __call__(self, token: str) -> AccessToken | None:
+        key = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+        if (known := self._known.get(key)) is not None:
+            return known[0].model_copy(deep=True)
+        # In a task of its own: a client that goes away must not cut off what refreshes its session.
+        verified = await asyncio.shield(asyncio.create_task(self._ask(token)))
+        if verified is not None and self._lifetime > 0:
+            until = time.time() + self._lifetime
+            self._known[key] = verified, min(until, verified.expires_at or until)
+            return verified.model_copy(deep=True)
+        return verified
+
+    def forget(self) -> None:
+        """Ask the provider again for every token: a session was revoked."""
+        self._known.clear()
+
+    async def _ask(self, token: str) -> AccessToken | None:
+        with keeping_journal(hold_deletes=False):
+            return await self._verify(token)
+
+
+def remember_verified_tokens(provider: AuthProvider, *, lifetime: float) -> VerifiedTokens:
+    """Put the cache in front of a provider's own verification."""
+    tokens = VerifiedTokens(provider.verify_token, lifetime=lifetime)
+    provider.verify_token = tokens  # type: ignore[method-assign]
+    return tokens
+
+
+def refresh_upstream_one_at_a_time(provider: OAuthProxy, leases: Leases) -> None:
+    """Let one request of all workers and replicas refresh what the identity provider issued for a session.
+
+    OAuthProxy does so within a process, by a lock for each record of its upstream tokens, and reads the record again
+    once it has the lock.
+    """
+
+    @asynccontextmanager
+    async def lock(token_id: str) -> AsyncIterator[None]:
+        try:
+            async with leases.hold(f"{UPSTREAM_TOKENS} {token_id}", wait=LONGEST_WAIT):
+                yield
+        except LeaseBusy:
+            outage.note("another replica is still refreshing this session at the identity provider")
+            raise
+
+    def get_refresh_lock(token_id: str) -> AbstractAsyncContextManager[None]:
+        return lock(token_id)
+
+    provider._get_refresh_lock = get_refresh_lock  # type: ignore[method-assign, assignment]

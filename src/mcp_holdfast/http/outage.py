@@ -1,0 +1,132 @@
+"""Answer "later" (503) where a request failed because something could not be reached.
+
+What is behind turns such failures into 401, invalid_grant, 400 or 500, and clients then throw away a session that is
+good (RFC 9110, section 15.6.4, has 503 and Retry-After for this).
+"""
+
+import logging
+import re
+from collections.abc import Sequence
+from contextlib import nullcontext
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mcp_holdfast import outage
+from mcp_holdfast.asgi import AUTHORIZATION, CONSENT, OAUTH_PATHS, SIGNIN, path_of
+from mcp_holdfast.pages import page
+from mcp_holdfast.storage.journal import keeping_journal
+
+log = logging.getLogger(__name__)
+
+HEALTH_PATHS = frozenset({"/livez", "/readyz"})
+METADATA_PREFIX = "/.well-known/"
+PATHS_FOR_PEOPLE = frozenset({AUTHORIZATION, CONSENT, SIGNIN})
+DEFAULT_CALLBACK_PATH = "/auth/callback"
+"""Where OAuthProxy lets the identity provider send the browser back."""
+
+RETRY_AFTER = 2
+ALREADY_LATER = frozenset({429, 503})
+FAILURES_BEHIND_THE_LOGIN = frozenset({401, 403, 500})
+"""What a failed check of a token becomes; the payload's other answers are its own."""
+
+DESCRIPTION = "The server cannot reach what it needs right now. Nothing is lost: send the same request again."
+
+
+class OutageAnswer:
+    """Answers 503 instead of an error where something was noted (outage.note) while the request was answered.
+
+    Of the login's paths each error is replaced but 429 and 503, and a redirect from /authorize that hands on
+    server_error (RFC 6749, section 4.1.2.1). Of the MCP endpoint and the payload's other paths only the statuses of a
+    check of a token that failed. What has begun to be sent, and an exception without an outage, pass unchanged.
+    """
+
+    def __init__(self, app: ASGIApp, *, server_name: str, callback_path: str = DEFAULT_CALLBACK_PATH) -> None:
+        """`server_name` is for the page; `callback_path` is where the identity provider sends browsers back."""
+        self._app = app
+        self._server_name = server_name
+        self._callback_path = callback_path.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in HEALTH_PATHS:
+            await self._app(scope, receive, send)
+            return
+        # An identity provider's code is good for one exchange, so what that issued must be stored (persist_for).
+        persisting = keeping_journal(hold_deletes=False) if self._is_callback(scope) else nullcontext()
+        with outage.watching() as causes, persisting:
+            await self._answer(scope, receive, send, causes)
+
+    def _is_callback(self, scope: Scope) -> bool:
+        return path_of(scope) == self._callback_path
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, causes: Sequence[str]) -> None:
+        began = replaced = False
+
+        async def replace() -> None:
+            nonlocal began, replaced
+            began = replaced = True
+            log.warning("answered 503", extra={"path": scope["path"], "causes": "; ".join(dict.fromkeys(causes))})
+            await self._later(scope)(scope, receive, send)
+
+        async def send_or_replace(message: Message) -> None:
+            nonlocal began
+            if replaced:
+                return
+            if not began and causes and message["type"] == "http.response.start" and self._is_failure(scope, message):
+                await replace()
+                return
+            began = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_or_replace)
+        except Exception:
+            if not replaced and (began or not causes):
+                raise
+            if not replaced:
+                await replace()
+
+    def _is_failure(self, scope: Scope, start: Message) -> bool:
+        path, status = path_of(scope), start["status"]
+        if not (path in OAUTH_PATHS or path.startswith(METADATA_PREFIX) or self._is_callback(scope)):
+            return status in FAILURES_BEHIND_THE_LOGIN
+        if path == AUTHORIZATION and 300 <= status < 400:
+            return _hands_on_server_error(start)
+        return status >= 400 and status not in ALREADY_LATER
+
+    def _later(self, scope: Scope) -> Response:
+        returning = self._is_callback(scope)
+        if (returning or path_of(scope) in PATHS_FOR_PEOPLE) and _prefers_html(Headers(scope=scope).get("accept", "")):
+            response: Response = page("outage.html", server_name=self._server_name, status=503, returning=returning)
+        else:
+            response = JSONResponse({"error": "temporarily_unavailable", "error_description": DESCRIPTION}, 503)
+            # A client in a browser would else see a failed connection instead of an answer.
+            response.headers["Access-Control-Allow-Origin"] = "*"
+            response.headers["Access-Control-Expose-Headers"] = "Retry-After"
+        response.headers["Retry-After"] = str(RETRY_AFTER)
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+
+def _hands_on_server_error(start: Message) -> bool:
+    location = Headers(raw=list(start.get("headers", []))).get("location", "")
+    return parse_qs(urlsplit(location).query).get("error") == ["server_error"]
+
+
+def _prefers_html(accept: str) -> bool:
+    """Whether an Accept header ranks HTML above JSON, as those of browsers do (RFC 9110, section 12.5.1)."""
+    return _quality(accept, ("text/html", "text/*", "*/*")) > _quality(
+        accept, ("application/json", "application/*", "*/*")
+    )
+
+
+def _quality(accept: str, ranges: Sequence[str]) -> float:
+    """The weight of the first of these media ranges that the header has; 0 where it has none."""
+    weights = {}
+    for item in accept.lower().split(","):
+        media_range, *parameters = (part.strip() for part in item.split(";"))
+        given = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
+        weights[media_range] = float(given) if re.fullmatch(r"[01](\.\d{0,3})?", given) else 0.0
+    return next((weights[media_range] for media_range in ranges if media_range in weights), 0.0)

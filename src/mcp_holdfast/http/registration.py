@@ -1,0 +1,208 @@
+"""Limits for strangers who register clients, whichever provider keeps these."""
+
+import json
+import logging
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mcp_holdfast.asgi import REGISTRATION, HeldAnswer, is_post, replay, response_of
+from mcp_holdfast.auth.registrations import (
+    RecordedAnswer,
+    RedirectAllowList,
+    Registration,
+    Registrations,
+    fingerprint_of,
+    network_of,
+    parsed,
+)
+from mcp_holdfast.storage.journal import Journal, keeping_journal
+
+log = logging.getLogger(__name__)
+
+LONGEST_REGISTRATION = 8 * 1024
+"""In bytes. With the number of unused clients it bounds what strangers can store."""
+
+LONGEST_NAME = 200
+MOST_REDIRECT_URIS = 10
+MOST_PER_MINUTE_OF_ALL = 300
+MOST_NETWORKS = 10_000
+
+
+class Allowance:
+    """So many a minute for each name, as many of them at once after a pause; for the names that were seen last."""
+
+    def __init__(self, per_minute: int, *, most_names: int = 1, now: Callable[[], float] = time.monotonic) -> None:
+        self._per_minute = per_minute
+        self._most_names = most_names
+        self._now = now
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, name: str = "") -> float:
+        """Take one and return 0, or return the seconds until there is one."""
+        now = self._now()
+        left, since = self._left.pop(name, (float(self._per_minute), now))
+        left = min(self._per_minute, left + (now - since) * self._per_minute / 60)
+        wait = 0.0 if left >= 1 else (1 - left) * 60 / self._per_minute
+        self._left[name] = (left if wait else left - 1, now)
+        if len(self._left) > self._most_names:
+            self._left.popitem(last=False)
+        return wait
+
+
+class RegistrationLimits:
+    """Wraps an application whose POST /register is FastMCP's; its answers go out as they are.
+
+    The application runs in a journal, so that the client that it stores expires and is known by its records.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        registrations: Registrations,
+        allow_list: RedirectAllowList,
+        per_minute: int,
+        per_minute_of_all: int | None = None,
+    ) -> None:
+        """`per_minute` is for each network address; both numbers are for each worker process.
+
+        All addresses together get MOST_PER_MINUTE_OF_ALL unless one alone may have more.
+        """
+        self._app = app
+        self._registrations = registrations
+        self._allow_list = allow_list
+        self._of_one = Allowance(per_minute, most_names=MOST_NETWORKS)
+        self._of_all = Allowance(per_minute_of_all or max(per_minute, MOST_PER_MINUTE_OF_ALL))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not is_post(scope, REGISTRATION):
+            await self._app(scope, receive, send)
+            return
+        try:
+            response = self._check_rate(scope) or await self._answer(scope, receive)
+        except ClientDisconnect:
+            return
+        await response(scope, receive, send)
+
+    def _check_rate(self, scope: Scope) -> Response | None:
+        wait = self._of_one.take(network_of(_address(scope))) or self._of_all.take()
+        if not wait:
+            return None
+        log.info("refused a registration: too many a minute", extra={"address": _address(scope)})
+        seconds = max(1, math.ceil(wait))
+        response = _error(429, "too_many_requests", f"too many clients are registering; try again in {seconds} s")
+        response.headers["Retry-After"] = str(seconds)
+        return response
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+        body = await Request(scope, receive).body()
+        if len(body) > LONGEST_REGISTRATION:
+            return _error(413, "invalid_client_metadata", f"the metadata is longer than {LONGEST_REGISTRATION} bytes")
+        metadata = _metadata_in(body)
+        if refused := self._refuse(metadata):
+            return refused
+        fingerprint = fingerprint_of(metadata, address=_address(scope), origin=Headers(scope=scope).get("origin", ""))
+        recorded = await self._registrations.recorded_answer(fingerprint) if fingerprint else None
+        if recorded is not None:
+            return response_of(
+                201, [(name.encode(), value.encode()) for name, value in recorded.headers], recorded.body
+            )
+        return await self._register(scope, replay(body, receive), metadata, fingerprint)
+
+    def _refuse(self, metadata: Mapping[str, Any]) -> Response | None:
+        """Refuse what we do not allow. What is no metadata at all FastMCP refuses, with its own words."""
+        name, uris = metadata.get("client_name"), metadata.get("redirect_uris")
+        if isinstance(name, str) and len(name) > LONGEST_NAME:
+            return _error(400, "invalid_client_metadata", f"client_name is longer than {LONGEST_NAME} characters")
+        if not _can_be_written(metadata):
+            return _error(400, "invalid_client_metadata", "the metadata is not valid Unicode or is nested too deeply")
+        if not isinstance(uris, list):
+            return None
+        if len(uris) > MOST_REDIRECT_URIS:
+            return _error(400, "invalid_redirect_uri", f"there are more than {MOST_REDIRECT_URIS} redirect_uris")
+        for uri in filter(None, map(parsed, uris)):
+            if not self._allow_list.allows(uri):
+                log.warning("refused a registration: redirect URI not allowed", extra={"uri": str(uri)[:200]})
+                return _error(400, "invalid_redirect_uri", self._allow_list.refusal(uri))
+        return None
+
+    async def _register(
+        self, scope: Scope, receive: Receive, metadata: Mapping[str, Any], fingerprint: str | None
+    ) -> Response:
+        with keeping_journal(hold_deletes=False, default_ttl=self._registrations.lifetime) as journal:
+            answer = HeldAnswer()
+            try:
+                await self._app(scope, receive, answer.send)
+                if answer.status == 201:
+                    await self._remember(answer, journal, metadata, fingerprint)
+            except Exception:
+                await self._registrations.discard(list(journal.writes))
+                raise
+        if answer.status != 201:
+            await self._registrations.discard(list(journal.writes))
+        return answer.response()
+
+    async def _remember(
+        self, answer: HeldAnswer, journal: Journal, metadata: Mapping[str, Any], fingerprint: str | None
+    ) -> None:
+        if not journal.writes:
+            # The provider keeps its clients elsewhere, and for as long as it wants to.
+            return
+        client = json.loads(answer.body)
+        name, uris = client.get("client_name"), client.get("redirect_uris") or []
+        registration = Registration(
+            places=sorted(journal.writes),
+            client_name=name,
+            redirect_hosts=sorted({_host_of(uri) for uri in uris}),
+            registered_at=time.time(),
+        )
+        if "client_secret" in client:
+            fingerprint = None
+        await self._registrations.remember(client["client_id"], registration, fingerprint=fingerprint)
+        if fingerprint:
+            headers = [(header.decode("latin-1"), value.decode("latin-1")) for header, value in answer.headers]
+            recorded = RecordedAnswer(client_id=client["client_id"], headers=headers, body=answer.body.decode())
+            await self._registrations.record_answer(fingerprint, recorded)
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+def _metadata_in(body: bytes) -> dict[str, Any]:
+    try:
+        metadata = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _can_be_written(metadata: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(metadata, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        return False
+    return True
+
+
+def _host_of(uri: str) -> str:
+    parts = urlsplit(uri)
+    return parts.netloc or f"{parts.scheme}:"
+
+
+def _error(status: int, error: str, description: str) -> Response:
+    """Build an error of the registration endpoint (RFC 7591, section 3.2.2) that clients in browsers can read."""
+    headers = {"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"}
+    if status == 429:
+        headers["Access-Control-Expose-Headers"] = "Retry-After"
+    return JSONResponse({"error": error, "error_description": description}, status, headers)
