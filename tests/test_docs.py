@@ -102,6 +102,7 @@ class TestEveryCommandThatIsShown:
             .replace("--volume holdfast:", f"--volume {self.name}:")
             .replace(":8000:8000", f":{self.port}:8000")
             .replace("docker logs holdfast", f"docker logs {self.name}")
+            .replace("docker exec holdfast", f"docker exec {self.name}")
             .replace("docker compose", str(ROOT / "scripts" / "compose.sh"))
         )
         environment = {
@@ -127,7 +128,7 @@ class TestEveryCommandThatIsShown:
 
     def test_is_run_by_one_of_these(self) -> None:
         run = {"make up", "make test", "docker logs holdfast", *self.started(), *self.composed(), *self.checked()}
-        assert set(commands()) == run
+        assert set(commands()) == run | set(self.beside_a_server())
 
     def started(self) -> list[str]:
         return [command for command in commands() if command.startswith("docker run --detach")]
@@ -136,13 +137,22 @@ class TestEveryCommandThatIsShown:
         return [command for command in commands() if command.startswith("docker compose")]
 
     def checked(self) -> list[str]:
-        return [command for command in commands() if command.startswith("docker run --rm")]
+        return [command for command in commands() if command.endswith("holdfast check")]
+
+    def beside_a_server(self) -> list[str]:
+        return [
+            command
+            for command in commands()
+            if command.startswith(("docker exec", "docker run --rm")) and command not in self.checked()
+        ]
 
     def test_docker_run(self, tmp_path: Path) -> None:
         first, *others = self.started()
         self.run(first)
         self.ready()
         assert "Sign-in PIN: " in self.run("docker logs holdfast")
+        for command in self.beside_a_server():
+            assert re.search(r"^(session|client id|now)  ", self.run(command), flags=re.MULTILINE)
         (tmp_path / "server.py").write_text("from fastmcp import FastMCP\nmcp = FastMCP('Mine')\n")
         for directory in (tmp_path, *tmp_path.parents[:2]):
             directory.chmod(0o755)

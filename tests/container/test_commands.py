@@ -1,7 +1,9 @@
 """What a container does with its arguments."""
 
-from container.conftest import RunContainer, RunToEnd
-from harness.container import Container
+import json
+
+from container.conftest import RunContainer, RunToEnd, SignIn
+from harness.container import HARDENED, Container
 from harness.waiting import eventually
 
 
@@ -48,3 +50,29 @@ def test_a_program_that_is_not_there_is_said_so(run_command: RunToEnd) -> None:
     result = run_command("no-such-program")
     assert result.returncode == 127
     assert "no-such-program" in result.stderr
+
+
+def test_sessions_can_be_seen_and_ended_from_inside_and_from_beside(
+    run_container: RunContainer, run_command: RunToEnd, sign_in: SignIn, volume: str
+) -> None:
+    container = run_container(flags=HARDENED, HOLDFAST_TOKEN_CACHE="1")
+    client = sign_in(container.url)
+    beside = (*HARDENED, f"--volume={volume}:/data")
+    (session,) = json.loads(container.execute("holdfast", "sessions", "--json"))
+    assert json.loads(run_command("holdfast", "sessions", "--json", flags=beside).stdout) == [session]
+    assert client.client_id in container.execute("holdfast", "clients")
+    assert "expired records" in run_command("holdfast", "sweep", flags=beside).stdout
+    assert client.call().status_code == 200
+    revoked = run_command("holdfast", "revoke", session["session"][:12], flags=beside)
+    assert revoked.returncode == 0, revoked.stderr
+    eventually(lambda: client.call().status_code, lambda status: status == 401)
+    assert client.refresh().json()["error"] == "invalid_grant"
+    assert json.loads(container.execute("holdfast", "sessions", "--json")) == []
+
+
+def test_commands_on_an_empty_volume_make_nothing(run_command: RunToEnd, volume: str) -> None:
+    beside = f"--volume={volume}:/data"
+    result = run_command("holdfast", "sessions", flags=(beside,))
+    assert result.returncode == 78
+    assert "FASTMCP_HOME: there is no filetree store" in result.stderr
+    assert run_command("ls", "-A", "/data", flags=(beside,)).stdout == ""

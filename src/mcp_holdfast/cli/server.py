@@ -1,19 +1,15 @@
-"""The `holdfast` command."""
+"""Start the server, or see whether it could be started."""
 
 import os
 import sys
 import warnings
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from mcp_holdfast import __version__
 from mcp_holdfast.settings import EXIT_CONFIG, ConfigurationError
 
-main = App(name="holdfast", help="Runs an MCP server whose users sign in once.", version=__version__)
 
-
-@main.command
 def serve(*gunicorn_arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
     """Start the server; arguments go to gunicorn."""
     from mcp_holdfast import serve as server
@@ -21,7 +17,6 @@ def serve(*gunicorn_arguments: Annotated[str, Parameter(allow_leading_hyphen=Tru
     server.main(gunicorn_arguments)
 
 
-@main.command
 def check() -> None:
     """Check the configuration, start nothing: exit 0 if the server could start with it, else 78 and all problems."""
     with warnings.catch_warnings(record=True):
@@ -37,7 +32,3 @@ def check() -> None:
     print(f"login    {settings.provider}")
     print(f"url      {settings.base_url}{MCP_PATH}")
     print(f"storage  {settings.backend}" + ("" if settings.backend == "memory" else f" in {settings.home}"))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,18 @@
+"""The `holdfast` command. Each file beside this one holds a group of subcommands, loaded when one of them is used."""
+
+from cyclopts import App
+
+from mcp_holdfast import __version__
+
+COMMANDS = {
+    "server:serve": "Start the server; arguments go to gunicorn.",
+    "server:check": "Check the configuration and start nothing.",
+    "sessions:clients": "List the clients that registered, and how many sessions each has.",
+    "sessions:sessions": "List who is signed in with which client, and until when.",
+    "sessions:revoke": "End sessions: of a client, of a user, one or all.",
+    "upkeep:sweep": "Remove expired records and what was left behind, and tell what was removed so far.",
+}
+
+main = App(name="holdfast", help="Runs an MCP server whose users sign in once.", version=__version__)
+for place, what in COMMANDS.items():
+    main.command(f"{__name__}.{place}", help=what)

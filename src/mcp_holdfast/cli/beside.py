@@ -1,0 +1,49 @@
+"""Run a command on the store of the server that has the same environment, beside that server."""
+
+import asyncio
+import logging.config
+import os
+import sys
+from collections.abc import Awaitable, Callable
+
+from mcp_holdfast import logs
+from mcp_holdfast.settings import EXIT_CONFIG, ConfigurationError, Settings, load_settings, read_environment
+from mcp_holdfast.storage.atomic import LeaseBusy
+from mcp_holdfast.storage.opening import STORE_ERRORS, OpenStore, open_beside_server
+
+EXIT_NOTHING_FOUND = 1
+EXIT_USAGE = 2
+EXIT_STORE_FAILED = 74
+"""EX_IOERR of sysexits.h."""
+
+Work = Callable[[Settings, OpenStore], Awaitable[int]]
+
+
+def run_beside_server(work: Work) -> int:
+    """Do some work on the store; returns its exit status, or the one of why it could not be done, having said so."""
+    # Not every shell in the container has what entrypoint.sh sets.
+    os.umask(0o077)
+    try:
+        settings = _settings()
+        # What the command has to say, it says itself.
+        logging.config.dictConfig(logs.configuration("error", settings.log_format))
+        return asyncio.run(_work_on_the_store(work, settings))
+    except ConfigurationError as error:
+        sys.stderr.write(f"Holdfast cannot open the server's store:\n{error}\n")
+        return EXIT_CONFIG
+    except (*STORE_ERRORS, LeaseBusy) as error:
+        sys.stderr.write(f"The store failed, and some of it may not have been done: {error!r}\n")
+        return EXIT_STORE_FAILED
+
+
+def _settings() -> Settings:
+    environment, problems = read_environment(os.environ)
+    settings, more = load_settings(environment)
+    if problems or more:
+        raise ConfigurationError([*problems, *more])
+    return settings
+
+
+async def _work_on_the_store(work: Work, settings: Settings) -> int:
+    async with open_beside_server(settings) as opened:
+        return await work(settings, opened)
