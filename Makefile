@@ -8,7 +8,7 @@ KILLS ?= 200
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand --tabs=10
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand --tabs=16
 
 .PHONY: up
 up: ## build and start Holdfast here, and say how to sign in
@@ -48,10 +48,15 @@ test: lint build ## run the linters and every test
 chaos: dev build ## kill the container KILLS times while clients work
 	@PATH="$(CURDIR)/$(venv):$$PATH" CHAOS_KILLS=$(KILLS) pytest tests/chaos $(PYTEST_ARGS)
 
+.PHONY: upstream-suite
+upstream-suite: dev ## run FastMCP's own auth tests against the patched packages
+	@scripts/upstream-auth-suite.sh $(PYTEST_ARGS)
+
 .PHONY: lock
 lock: dev ## resolve requirements*.in into constraints*.txt
 	$(lock) requirements.in --output-file constraints.txt
 	$(lock) requirements-build.in --output-file constraints-build.txt
 	$(lock) requirements-dev.in --output-file constraints-dev.txt
+	$(lock) tests/upstream/requirements.in --output-file tests/upstream/constraints.txt
 
 lock = $(venv)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url

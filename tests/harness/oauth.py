@@ -6,7 +6,7 @@ import html
 import re
 import secrets
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -16,14 +16,22 @@ from harness.server import PIN
 REDIRECT_URI = "http://localhost:18999/callback"
 
 
+class Approves(Protocol):
+    """Somebody who signs in: with the PIN, or at an identity provider."""
+
+    def approve(self, page: str) -> httpx.Response:
+        """Start from where /authorize redirects to; returns the redirect back to the client."""
+
+
 @dataclass
 class OAuthClient:
-    """A public client with PKCE (RFC 7636)."""
+    """A public client with PKCE (RFC 7636). Without a `person` of its own, the one who knows the PIN signs in."""
 
     http: httpx.Client
     client_id: str = ""
     verifier: str = field(default_factory=lambda: secrets.token_urlsafe(48))
     tokens: dict[str, Any] = field(default_factory=dict)
+    person: Approves | None = None
 
     def register(self, **metadata: Any) -> httpx.Response:
         body = {
@@ -82,8 +90,9 @@ class OAuthClient:
         return self
 
     def code(self) -> str:
-        """The code that a person who knows the PIN gets for us."""
-        return answer_parameters(Person(self.http).approve(self.authorize().headers["location"]))["code"]
+        """The code that a person who signs in gets for us."""
+        person = self.person or Person(self.http)
+        return answer_parameters(person.approve(self.authorize().headers["location"]))["code"]
 
     def call(self, access_token: str = "") -> httpx.Response:
         """The first request of an MCP session."""
@@ -142,5 +151,5 @@ def hidden_fields(page: str) -> dict[str, str]:
 
 def answer_parameters(response: httpx.Response) -> dict[str, str]:
     """What the redirect back to the client carries."""
-    assert response.status_code == 303, response.text
+    assert response.status_code in {302, 303}, response.text
     return {name: values[0] for name, values in parse_qs(urlsplit(response.headers["location"]).query).items()}

@@ -5,7 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar, Self
 
 import httpx
 
@@ -22,23 +25,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Server:
+class ServerProcess(ABC):
     """Runs on a fixed port, so that clients find it again after a restart."""
 
-    def __init__(self, home: Path, log: Path, **environment: str) -> None:
+    host: ClassVar[str] = "localhost"
+    ready_path: ClassVar[str]
+    """Answers with 200 as soon as the server can be used."""
+
+    def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
         self.port = free_port()
-        self.url = f"http://localhost:{self.port}"
+        self.url = f"http://{self.host}:{self.port}"
         self.log = log
-        self.environment = {
-            "FASTMCP_HOME": str(home),
-            "PORT": str(self.port),
-            "HOLDFAST_PIN": PIN,
-            "HOLDFAST_SERVER": "demo",
-            **environment,
-        }
+        self.environment = {"PORT": str(self.port), **environment}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> "Server":
+    @abstractmethod
+    def command(self) -> Sequence[str]:
+        """The program to run, which becomes the leader of a process group."""
+
+    def start(self) -> Self:
         """Start it and return when it is ready."""
         self.launch()
         self.wait_until_ready()
@@ -49,7 +54,7 @@ class Server:
         programs = Path(sys.executable).parent
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [ENTRYPOINT],
+                self.command(),
                 env={**inherited, "PATH": f"{programs}:{inherited.get('PATH', '')}", **self.environment},
                 stdout=log,
                 stderr=log,
@@ -63,7 +68,7 @@ class Server:
         if self._running().poll() is not None:
             raise RuntimeError(f"the server ended with {self._running().returncode}:\n{self.output()}")
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+            return httpx.get(f"{self.url}{self.ready_path}", timeout=5).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -75,12 +80,6 @@ class Server:
         os.killpg(self._running().pid, signal.SIGKILL)
         self._running().wait()
 
-    def kill_workers(self) -> None:
-        """End the processes that answer, and not the one that starts them anew."""
-        master = self._running().pid
-        for worker in Path(f"/proc/{master}/task/{master}/children").read_text().split():
-            os.kill(int(worker), signal.SIGKILL)
-
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self.kill()
@@ -89,6 +88,10 @@ class Server:
         self.kill()
         self.start()
 
+    @property
+    def process_id(self) -> int:
+        return self._running().pid
+
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
@@ -96,3 +99,24 @@ class Server:
         if self._process is None:
             raise RuntimeError("the server was not started")
         return self._process
+
+
+class Server(ServerProcess):
+    """Holdfast, with the demo and the local login unless the environment says otherwise."""
+
+    ready_path = "/readyz"
+
+    def __init__(self, home: Path, log: Path, **environment: str) -> None:
+        defaults = {"FASTMCP_HOME": str(home), "HOLDFAST_PIN": PIN, "HOLDFAST_SERVER": "demo"}
+        # All clients of a test have one address.
+        defaults |= {"HOLDFAST_REGISTRATIONS_PER_MINUTE": "100000"}
+        super().__init__(log, {**defaults, **environment})
+
+    def command(self) -> Sequence[str]:
+        return [str(ENTRYPOINT)]
+
+    def kill_workers(self) -> None:
+        """End the processes that answer, and not the one that starts them anew."""
+        master = self._running().pid
+        for worker in Path(f"/proc/{master}/task/{master}/children").read_text().split():
+            os.kill(int(worker), signal.SIGKILL)

@@ -1,0 +1,24 @@
+"""A payload for HOLDFAST_SERVER that lets its server be killed at any operation of its store."""
+
+import sys
+from pathlib import Path
+
+from fastmcp import FastMCP
+from fastmcp.server.dependencies import get_access_token
+
+from mcp_holdfast.storage.backends import FileTree, SQLiteDisk
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from harness.crash_points import number_operations
+
+number_operations(FileTree, SQLiteDisk)
+
+mcp: FastMCP = FastMCP("Crashing")
+
+
+@mcp.tool
+def whoami() -> str:
+    """Tell which client calls."""
+    token = get_access_token()
+    return token.client_id if token else "nobody"

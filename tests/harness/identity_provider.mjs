@@ -1,0 +1,195 @@
+// An OpenID provider with a control interface for tests. identity_provider.py starts it and says what it is for.
+import { generateKeyPairSync } from "node:crypto";
+import { DatabaseSync } from "node:sqlite";
+import { json, text } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
+import Provider from "../clients/node_modules/oidc-provider/lib/index.js";
+
+const { ISSUER, PORT, STATE, CLIENT_ID, CLIENT_SECRET } = process.env;
+const ACCESS_TOKEN_LIFETIME = Number(process.env.ACCESS_TOKEN_LIFETIME);
+const DAY = 24 * 60 * 60;
+const SCOPES = ["openid", "profile", "email", "offline_access"];
+// The audience of access tokens that were asked for without naming a resource.
+const DEFAULT_RESOURCE = "urn:holdfast:tests";
+
+// SQLite survives kill -9; that it may lose something in a power cut is what makes it fast.
+const database = new DatabaseSync(STATE);
+database.exec(`
+  PRAGMA journal_mode = WAL;
+  PRAGMA synchronous = OFF;
+  CREATE TABLE IF NOT EXISTS record (
+    model TEXT, id TEXT, uid TEXT, grant_id TEXT, payload TEXT, PRIMARY KEY (model, id)
+  ) WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS record_by_uid ON record (model, uid);
+  CREATE INDEX IF NOT EXISTS record_by_grant ON record (model, grant_id);
+  CREATE TABLE IF NOT EXISTS event (name TEXT PRIMARY KEY, times INTEGER);
+`);
+const put = database.prepare("INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?)");
+const get = database.prepare("SELECT payload FROM record WHERE model = ? AND id = ?");
+const getByUid = database.prepare("SELECT payload FROM record WHERE model = ? AND uid = ?");
+const consume = database.prepare(
+  "UPDATE record SET payload = json_set(payload, '$.consumed', unixepoch()) WHERE model = ? AND id = ?",
+);
+const remove = database.prepare("DELETE FROM record WHERE model = ? AND id = ?");
+const removeByGrant = database.prepare("DELETE FROM record WHERE model = ? AND grant_id = ?");
+const removeGrants = database.prepare("DELETE FROM record WHERE model = 'Grant' OR grant_id IS NOT NULL");
+const count = database.prepare("INSERT INTO event VALUES (?, 1) ON CONFLICT DO UPDATE SET times = times + 1");
+const counted = database.prepare("SELECT name, times FROM event");
+
+const parsed = (row) => row && JSON.parse(row.payload);
+
+// oidc-provider's interface to a database. It checks expiry by itself.
+class Records {
+  constructor(model) {
+    this.model = model;
+  }
+
+  async upsert(id, payload) {
+    put.run(this.model, id, payload.uid ?? null, payload.grantId ?? null, JSON.stringify(payload));
+  }
+
+  async find(id) {
+    return parsed(get.get(this.model, id));
+  }
+
+  async findByUid(uid) {
+    return parsed(getByUid.get(this.model, uid));
+  }
+
+  async consume(id) {
+    consume.run(this.model, id);
+  }
+
+  async destroy(id) {
+    remove.run(this.model, id);
+  }
+
+  async revokeByGrantId(grantId) {
+    removeByGrant.run(this.model, grantId);
+  }
+}
+
+async function signingKeys() {
+  const records = new Records("SigningKeys");
+  const kept = await records.find("current");
+  if (kept) return kept;
+  const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+  const keys = { keys: [{ ...privateKey.export({ format: "jwk" }), alg: "RS256", use: "sig", kid: "first" }] };
+  await records.upsert("current", keys);
+  return keys;
+}
+
+const provider = new Provider(ISSUER, {
+  adapter: Records,
+  jwks: await signingKeys(),
+  cookies: { keys: ["signs the cookies of tests"] },
+  scopes: SCOPES,
+  claims: { openid: ["sub"], profile: ["name"], email: ["email", "email_verified"] },
+  findAccount: (_, sub) => ({
+    accountId: sub,
+    claims: () => ({ sub, name: sub, email: `${sub}@example.test`, email_verified: true }),
+  }),
+  routes: { authorization: "/authorize", token: "/token", revocation: "/revoke", jwks: "/jwks" },
+  pkce: { required: () => true },
+  rotateRefreshToken: true,
+  ttl: {
+    AccessToken: ACCESS_TOKEN_LIFETIME,
+    AuthorizationCode: 60,
+    Grant: 30 * DAY,
+    IdToken: ACCESS_TOKEN_LIFETIME,
+    Interaction: 60 * 60,
+    RefreshToken: 30 * DAY,
+    Session: DAY,
+  },
+  features: {
+    devInteractions: { enabled: true },
+    revocation: { enabled: true },
+    resourceIndicators: {
+      enabled: true,
+      defaultResource: () => DEFAULT_RESOURCE,
+      useGrantedResource: () => true,
+      getResourceServerInfo: (_, resource) => ({
+        scope: SCOPES.join(" "),
+        audience: resource,
+        accessTokenFormat: "jwt",
+        accessTokenTTL: ACCESS_TOKEN_LIFETIME,
+        jwt: { sign: { alg: "RS256" } },
+      }),
+    },
+  },
+});
+
+const REUSES = { refresh_token: "reuses", authorization_code: "code_reuses" };
+
+provider.on("grant.success", (ctx) => {
+  count.run(ctx.oidc.params.grant_type === "refresh_token" ? "refreshes" : "redemptions");
+});
+provider.on("grant.revoked", (ctx) => {
+  count.run(ctx.oidc.route === "revocation" ? "revocations" : REUSES[ctx.oidc.params.grant_type]);
+});
+for (const event of ["grant.error", "authorization.error", "revocation.error", "server_error"]) {
+  provider.on(event, (_, error) => console.log(event, error.message, error.error_detail ?? ""));
+}
+
+// What goes wrong at present: by path, the status to answer with and the seconds to wait before.
+let faults = {};
+
+const controls = {
+  "GET /control/counts": () => Object.fromEntries(counted.all().map(({ name, times }) => [name, times])),
+  "PUT /control/faults": (wanted) => {
+    faults = wanted;
+  },
+  "PUT /control/redirect-uris": (redirect_uris) =>
+    new Records("Client").upsert(CLIENT_ID, {
+      client_id: CLIENT_ID,
+      client_secret: CLIENT_SECRET,
+      redirect_uris,
+      response_types: ["code"],
+      grant_types: ["authorization_code", "refresh_token"],
+    }),
+  "POST /control/revoke-all": () => {
+    removeGrants.run();
+  },
+};
+
+async function answerControls(ctx, next) {
+  const control = controls[`${ctx.method} ${ctx.path}`];
+  if (!control) return next();
+  ctx.body = (await control(ctx.method === "PUT" ? await json(ctx.req) : undefined)) ?? {};
+}
+
+async function fail(ctx, next) {
+  const { delay, status } = faults[ctx.path] ?? {};
+  if (delay) {
+    // Read first, so that the request is carried out even if its sender is gone by then.
+    ctx.req.body = await text(ctx.req);
+    await sleep(1000 * delay);
+  }
+  if (!status) return next();
+  ctx.status = status;
+  ctx.body = { error: "temporarily_unavailable" };
+}
+
+// Signs in and consents at once, without the pages: POST /interaction/<uid>/approve?account=<name>.
+async function approveAtOnce(ctx, next) {
+  if (ctx.method !== "POST" || !/^\/interaction\/[^/]+\/approve$/.test(ctx.path)) return next();
+  const { params } = await provider.interactionDetails(ctx.req, ctx.res);
+  const accountId = ctx.query.account;
+  const grant = new provider.Grant({ accountId, clientId: params.client_id });
+  grant.addOIDCScope(params.scope);
+  for (const resource of [params.resource].flat()) grant.addResourceScope(resource, params.scope);
+  await provider.interactionFinished(ctx.req, ctx.res, { login: { accountId }, consent: { grantId: await grant.save() } });
+}
+
+// oidc-provider looks whether a token was used and marks it used in two steps; between them a reuse would go unseen.
+let lastExchange = Promise.resolve();
+
+async function exchangeOneAtATime(ctx, next) {
+  if (ctx.path !== "/token") return next();
+  const exchange = lastExchange.then(next);
+  lastExchange = exchange.catch(() => {});
+  return exchange;
+}
+
+for (const middleware of [answerControls, fail, approveAtOnce, exchangeOneAtATime]) provider.use(middleware);
+provider.listen(Number(PORT), "127.0.0.1");

@@ -1,0 +1,44 @@
+"""Promise 4: one authorization code, used at once on several replicas, is redeemed once."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from promises.conftest import SCALE, StartReplicas, Tell
+
+REPLICAS = 4
+AT_ONCE = 8
+CODES = 10 * SCALE * 2
+
+
+def test_concurrent_redemptions_are_one(start_replicas: StartReplicas, tell: Tell) -> None:
+    replicas = start_replicas(REPLICAS)
+    client = replicas.new_client()
+    client.register().raise_for_status()
+    rivals = [replicas.at(number % REPLICAS, client) for number in range(AT_ONCE)]
+    redeemed, alive = [], 0
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in range(CODES):
+            code = client.code()
+            answers = list(pool.map(lambda rival: rival.redeem(code), rivals))  # noqa: B023  # used before the next
+            won = [answer.json() for answer in answers if answer.status_code == 200]
+            redeemed.append(len(won))
+            client.tokens = won[0] if won else {}
+            alive += bool(won) and client.call().status_code == 200
+    tell(
+        f"4. {CODES} codes, each used {AT_ONCE} times at once on {REPLICAS} replicas",
+        f"{sum(redeemed)} redemptions, {sum(count > 1 for count in redeemed)} codes more than once, {alive} sessions",
+        redeemed == [1] * CODES and alive == CODES,
+    )
+
+
+@pytest.mark.parametrize("path", ["/token", "/token/", "/token%0A", "//token"])
+def test_no_spelling_of_the_path_goes_round_the_exchange(start_replicas: StartReplicas, path: str, tell: Tell) -> None:
+    replicas = start_replicas()
+    client = replicas.new_client()
+    client.register().raise_for_status()
+    code = client.code()
+    assert client.redeem(code).status_code == 200
+    form = {"grant_type": "authorization_code", "code": code, "client_id": client.client_id}
+    again = client.http.post(path, data={**form, "code_verifier": client.verifier}, follow_redirects=True)
+    tell(f"4. A code again at {path!r}", f"status {again.status_code}", again.status_code in {400, 401, 404, 405})
