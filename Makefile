@@ -5,6 +5,8 @@ MAKEFLAGS += --no-print-directory
 venv := .venv/bin
 shell_files := entrypoint.sh .ci/run $(wildcard scripts/*.sh tests/*/*.sh)
 KILLS ?= 200
+SCALE ?= 100
+TARGET ?= holdfast
 
 .PHONY: help
 help: ## list the targets
@@ -42,7 +44,11 @@ lint: dev ## check style and types
 
 .PHONY: test
 test: lint build ## run the linters and every test
-	@PATH="$(CURDIR)/$(venv):$$PATH" pytest $(PYTEST_ARGS)
+	@PATH="$(CURDIR)/$(venv):$$PATH" CRASH_EVERY=9 pytest $(PYTEST_ARGS)
+
+.PHONY: promises
+promises: dev ## try each promise in full; TARGET=stock puts stock FastMCP beside it
+	@PATH="$(CURDIR)/$(venv):$$PATH" PROMISE_SCALE=$(SCALE) TARGET=$(TARGET) pytest tests/promises $(PYTEST_ARGS)
 
 .PHONY: chaos
 chaos: dev build ## kill the container KILLS times while clients work

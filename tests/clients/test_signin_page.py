@@ -51,7 +51,8 @@ class Callback(HTTPServer):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("server")
-    server = Server(directory / "data", directory / "server.log").start()
+    allowed = {"HOLDFAST_REDIRECT_URIS": "https://*.example.com/callback"}
+    server = Server(directory / "data", directory / "server.log", **allowed).start()
     yield server
     server.stop()
 

@@ -7,7 +7,7 @@ import httpx
 from harness.server import ServerProcess
 from promises.conftest import SCALE, StartReplicas, Tell
 
-REGISTRATIONS = 2_000 * SCALE
+REGISTRATIONS = 10_000 * SCALE
 MOST_FILES = 60_000
 MOST_MEMORY_GROWTH = 64 * 1024 * 1024
 

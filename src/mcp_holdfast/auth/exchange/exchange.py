@@ -39,6 +39,9 @@ audit = logging.getLogger("mcp_holdfast.audit")
 SENT_WITHIN = 10.0
 """Seconds until an answer that was given counts as lost: it stays recorded, to be given again."""
 
+ON_ITS_WAY_FOR = 0.2
+"""Seconds for which an answer that was sent may still get lost with the machine."""
+
 LOST_CODE_ANSWER_KEPT_FOR = 600.0
 """Seconds for which the answer to a code is given again where, for all we know, it was never sent."""
 
@@ -245,6 +248,8 @@ class Exchange:
         if answer.record is None or not await delivery.arrives():
             return
         update: dict[str, Any] = {"delivered_at": time.time(), "after": None, "issued": [], "deleted": []}
+        if request.kind == "authorization_code":
+            await asyncio.sleep(ON_ITS_WAY_FOR)
         if request.kind == "authorization_code" or not self._grace:
             update["answer"] = ""
         delivered = answer.record.model_copy(update=update)
