@@ -47,13 +47,17 @@ class OAuthClient:
             self.client_id = response.json()["client_id"]
         return response
 
+    @property
+    def challenge(self) -> str:
+        """What /authorize is told of the verifier (RFC 7636, section 4.2)."""
+        return base64.urlsafe_b64encode(hashlib.sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
+
     def authorize(self, **parameters: str) -> httpx.Response:
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
         query = {
             "response_type": "code",
             "client_id": self.client_id,
             "redirect_uri": REDIRECT_URI,
-            "code_challenge": challenge,
+            "code_challenge": self.challenge,
             "code_challenge_method": "S256",
             "state": "a state",
             **parameters,

@@ -54,15 +54,21 @@ class TokenEndpoint:
             return error_response(400, "invalid_request", str(error))
         if request is None:
             return await ask(self._app, http.scope, replay(body, http.receive))
-        return await self._exchange_shielded(request)
+        return await self._exchange_shielded(http, request)
 
-    async def _exchange_shielded(self, request: TokenRequest) -> Response:
+    async def _exchange_shielded(self, http: Request, request: TokenRequest) -> Response:
         """Exchange in a task of its own: neither a client that goes away nor a shutdown cuts it short."""
         delivery = Delivery()
         task = asyncio.create_task(self._exchange_to_the_end(request, delivery))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        response = await delivery.wait(ANSWER_WITHIN)
+        try:
+            response = await delivery.wait(ANSWER_WITHIN)
+            if await http.is_disconnected():
+                delivery.end(sent=False)
+        except asyncio.CancelledError:
+            delivery.end(sent=False)
+            raise
         if response is None:
             outage.note("the exchange could not be done, or takes longer than a client waits")
             raise Unfinished
@@ -91,5 +97,9 @@ class _TellingResponse(Response):
         self._delivery = delivery
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await super().__call__(scope, receive, send)
-        self._delivery.sent.set()
+        try:
+            await super().__call__(scope, receive, send)
+        except BaseException:
+            self._delivery.end(sent=False)
+            raise
+        self._delivery.end(sent=True)

@@ -70,7 +70,7 @@ class Delivery:
 
     def __init__(self) -> None:
         self._answer: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
-        self.sent = asyncio.Event()
+        self._was_sent: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def give(self, response: Response | None) -> None:
         """Hand the answer over, unless that was done."""
@@ -83,15 +83,17 @@ class Delivery:
         self.give(None)
         return self._answer.result()
 
-    async def arrives(self) -> bool:
-        """Whether the answer was sent to its end."""
-        if not self._answer.done() or self._answer.result() is None:
-            return False
-        try:
-            await asyncio.wait_for(self.sent.wait(), SENT_WITHIN)
-        except TimeoutError:
-            return False
-        return True
+    def end(self, *, sent: bool) -> None:
+        """Tell whether the answer was sent to its end."""
+        self.give(None)
+        if not self._was_sent.done():
+            self._was_sent.set_result(sent)
+
+    async def was_sent(self) -> bool:
+        """Whether the answer that was given was sent to its end."""
+        if self._answer.done() and self._answer.result() is not None:
+            await asyncio.wait({self._was_sent}, timeout=SENT_WITHIN)
+        return self._was_sent.done() and self._was_sent.result()
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,7 @@ class Exchange:
         return Answer(Response(body, 200, NO_STORE, "application/json"), token if was_lost else None)
 
     async def _note_delivery(self, request: TokenRequest, answer: Answer, delivery: Delivery) -> None:
-        if answer.record is None or not await delivery.arrives():
+        if answer.record is None or not await delivery.was_sent():
             return
         update: dict[str, Any] = {"delivered_at": time.time(), "after": None, "issued": [], "deleted": []}
         if request.kind == "authorization_code":
