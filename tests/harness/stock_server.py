@@ -18,10 +18,13 @@ from key_value.aio.stores.filetree import FileTreeStore
 
 
 def arguments_for(provider_class: type[AuthProvider]) -> dict[str, Any]:
-    """Read the variables of a class as it takes them: lists and mappings are JSON, all else is text."""
+    """Read the variables of a class as it takes them: numbers, lists and mappings are JSON, all else is text."""
     prefix = f"FASTMCP_SERVER_AUTH_{provider_class.__name__.upper()}_"
     given = {name.removeprefix(prefix).lower(): text for name, text in os.environ.items() if name.startswith(prefix)}
-    return {name: json.loads(text) if text.startswith(("[", "{")) else text for name, text in given.items()}
+    return {
+        name: json.loads(text) if text.startswith(("[", "{")) or text.isdigit() else text
+        for name, text in given.items()
+    }
 
 
 def login() -> AuthProvider:

@@ -72,17 +72,18 @@ def start_replicas(target: str, provider: IdentityProvider, tmp_path: Path) -> I
     """Start replicas of the target that sign in at the identity provider."""
     with ExitStack() as everything:
 
-        def start(count: int = 1, **environment: str) -> Replicas:
+        def start(count: int = 1, chosen: IdentityProvider | None = None, **environment: str) -> Replicas:
             servers: list[ServerProcess] = [
                 TARGETS[target](tmp_path / "data", tmp_path / f"{target}-{number}.log", **environment)
                 for number in range(count)
             ]
-            shared = proxy_environment(provider, servers[0].url)
+            used = chosen or provider
+            shared = proxy_environment(used, servers[0].url)
             for server in servers:
                 server.environment.update({name: value for name, value in shared.items() if name not in environment})
                 everything.callback(server.stop)
                 server.start()
-            replicas = Replicas(servers, provider)
+            replicas = Replicas(servers, used)
             everything.callback(replicas.clients.close)
             return replicas
 
