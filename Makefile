@@ -48,7 +48,7 @@ test: lint build ## run the linters and every test
 
 .PHONY: promises
 promises: dev ## try each promise in full; TARGET=stock puts stock FastMCP beside it
-	@PATH="$(CURDIR)/$(venv):$$PATH" PROMISE_SCALE=$(SCALE) TARGET=$(TARGET) pytest tests/promises $(PYTEST_ARGS)
+	@PATH="$(CURDIR)/$(venv):$$PATH" PROMISE_SCALE=$(SCALE) TARGET=$(TARGET) pytest --timeout=7200 tests/promises $(PYTEST_ARGS)
 
 .PHONY: chaos
 chaos: dev build ## kill the container KILLS times while clients work

@@ -1,6 +1,7 @@
 """The store fails under load: while clients call, refresh and sign in, and with their requests in flight at the onset.
 
-FAULT_SECONDS says for how long (a hang ends after 30 s at most), FAULT_TIMES how often a server has to go through it.
+FAULT_SECONDS says for how long, FAULT_TIMES how often a server has to go through it. A hang ends after HANG_SECONDS,
+which are 30 at most unless given.
 """
 
 import errno
@@ -25,18 +26,19 @@ from promises.journeys import LocalJourney, Lost, ProxyJourney
 
 FAULT_SECONDS = float(os.environ.get("FAULT_SECONDS", "3"))
 FAULT_TIMES = int(os.environ.get("FAULT_TIMES", "1"))
-LONGEST_HANG = 30.0
+HANG_SECONDS = float(os.environ.get("HANG_SECONDS", min(FAULT_SECONDS, 30.0)))
 CLIENTS = 8
 PAUSE = 0.05
+ANSWERED_WITHIN = 30.0
+NO_ANSWER = "no answer"
 IN_FLIGHT_FOR = 0.5
 RECOVERED_WITHIN = 120.0
 CALL_REFRESH_SIGN_IN = (6, 3, 1)
 ONLY_CALL = (1, 0, 0)
 
 Seen = Counter[tuple[str, str]]
-Record = Callable[[httpx.Response], None]
 
-pytestmark = pytest.mark.timeout(240 + 2 * FAULT_TIMES * FAULT_SECONDS)
+pytestmark = pytest.mark.timeout(240 + 2 * FAULT_TIMES * max(FAULT_SECONDS, HANG_SECONDS))
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ FAULTS = {
     "cannot be written": Fault(lambda store: store.fail(["put", "delete", "add"], errno.EIO)),
     "is full": Fault(lambda store: store.fail(["put", "add"], errno.ENOSPC)),
     "is read-only": Fault(lambda store: store.fail(["put", "delete", "add"], errno.EROFS)),
-    "hangs": Fault(lambda store: store.hang(), min(FAULT_SECONDS, LONGEST_HANG)),
+    "hangs": Fault(lambda store: store.hang(), HANG_SECONDS),
     "is slow": Fault(lambda store: store.slow(0.2)),
 }
 WRITES_ARE_LOST = ("cannot be written", "hangs")
@@ -105,7 +107,8 @@ class Worker(threading.Thread):
         self._random = random.Random(number)
         # Some only call: the others soon wait for the end of a refresh.
         self._weights = CALL_REFRESH_SIGN_IN if number % 4 else ONLY_CALL
-        self._http = httpx.Client(base_url=server.url, timeout=30, event_hooks={"response": [self._judge]})
+        self._hooks = {"request": [self._ask], "response": [self._judge]}
+        self._http = httpx.Client(base_url=server.url, timeout=ANSWERED_WITHIN, event_hooks=self._hooks)
 
     def run(self) -> None:
         try:
@@ -131,7 +134,7 @@ class Worker(threading.Thread):
         journey = self._journey(self._http, f"Client {len(self.journeys)} of {self.name}")
         if isinstance(journey, ProxyJourney):
             journey.person = ProxyPerson(quick=True, http=browser())
-            journey.person.http.event_hooks = {"response": [self._judge]}
+            journey.person.http.event_hooks = self._hooks
         self.journeys.append(journey)
         steps = journey.steps
         before_the_first_call = list(steps)[: list(steps).index("call")]
@@ -147,17 +150,28 @@ class Worker(threading.Thread):
             if not self.journeys:
                 self._sign_in()
 
+    def _ask(self, request: httpx.Request) -> None:
+        if (endpoint := self._endpoint(request)) is not None:
+            self.seen[endpoint, NO_ANSWER] += 1
+
     def _judge(self, response: httpx.Response) -> None:
-        request, status = response.request, response.status_code
-        if request.url.port != self._server.port:
+        endpoint, status = self._endpoint(response.request), response.status_code
+        if endpoint is None:
             return
         response.read()
-        endpoint = request.url.path
-        if endpoint == "/token":
-            endpoint += " refresh" if b"grant_type=refresh_token" in request.content else " code"
+        self.seen[endpoint, NO_ANSWER] -= 1
         self.seen[endpoint, str(status)] += 1
         if status == 401 or (status >= 500 and status != 503) or "invalid_grant" in response.text:
             self.wrong.append(f"{endpoint}: {status} {response.text[-300:]}")
+
+    def _endpoint(self, request: httpx.Request) -> str | None:
+        """What is asked for; None where it is asked of somebody else."""
+        if request.url.port != self._server.port:
+            return None
+        path = request.url.path
+        if path != "/token":
+            return path
+        return f"{path} refresh" if b"grant_type=refresh_token" in request.content else f"{path} code"
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +227,7 @@ def test_no_session_ends(
         print(f"\n{login}, the store {fault}:\n{table(workers)}")
     assert not any(worker.is_alive() for worker in workers)
     assert [wrong for worker in workers for wrong in worker.wrong] == []
+    assert unanswered(workers) == {}
     assert (provider.reuses() - reuses, provider.code_reuses() - code_reuses) == (0, 0)
     assert tracebacks(server) == []
 
@@ -243,13 +258,22 @@ def tracebacks(server: Server) -> list[str]:
     return re.findall(r"^(.*)\nTraceback", server.output(), re.MULTILINE)
 
 
+def answers(workers: list[Worker]) -> Seen:
+    return +sum((worker.seen for worker in workers), Counter())
+
+
+def unanswered(workers: list[Worker]) -> dict[str, int]:
+    """How many requests to which endpoint were given up, after ANSWERED_WITHIN seconds or with the connection."""
+    return {endpoint: count for (endpoint, status), count in answers(workers).items() if status == NO_ANSWER}
+
+
 def table(workers: list[Worker]) -> str:
     """One line an endpoint: how often it answered with which status."""
-    seen: Seen = sum((worker.seen for worker in workers), Counter())
+    seen = answers(workers)
     sessions = sum(len(worker.journeys) for worker in workers)
     lost = sum(wrong.startswith("lost") for worker in workers for wrong in worker.wrong)
     lines = [f"    {sessions} sessions go on, {lost} were lost"]
     for endpoint in sorted({endpoint for endpoint, _ in seen}):
-        counts = {status: count for (path, status), count in sorted(seen.items()) if path == endpoint}
-        lines.append(f"    {endpoint:16}" + "".join(f"{status}: {count:<7}" for status, count in counts.items()))
+        counts = [f"{status}: {count:<7}" for (path, status), count in sorted(seen.items()) if path == endpoint]
+        lines.append(f"    {endpoint:16}{''.join(counts)}".rstrip())
     return "\n".join(lines)

@@ -25,8 +25,6 @@ EVERY = int(os.environ.get("CRASH_EVERY", "1"))
 OPERATION_AFTER_A_ROTATION = "put mcp-upstream-tokens"
 REFRESH_AT_EVERY_CALL = {"FASTMCP_SERVER_AUTH_OAUTHPROXY_TOKEN_EXPIRY_THRESHOLD_SECONDS": "7200"}
 
-pytestmark = pytest.mark.timeout(7200)
-
 
 class Point(NamedTuple):
     """Just `before` or `after` an operation of a step, counted from 1."""

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from harness.proxy_login import ProxyPerson
 from promises.conftest import SCALE, StartReplicas, Tell
 
 REPLICAS = 4
@@ -19,6 +20,8 @@ def test_concurrent_redemptions_are_one(start_replicas: StartReplicas, tell: Tel
     redeemed, alive = [], 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for _ in range(CODES):
+            # A browser that signs in for the first time, with no cookies of earlier times.
+            client.person = ProxyPerson(quick=True)
             code = client.code()
             answers = list(pool.map(lambda rival: rival.redeem(code), rivals))  # noqa: B023  # used before the next
             won = [answer.json() for answer in answers if answer.status_code == 200]
