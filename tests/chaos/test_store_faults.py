@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -107,7 +108,7 @@ class Worker(threading.Thread):
         self._random = random.Random(number)
         # Some only call: the others soon wait for the end of a refresh.
         self._weights = CALL_REFRESH_SIGN_IN if number % 4 else ONLY_CALL
-        self._hooks = {"request": [self._ask], "response": [self._judge]}
+        self._hooks: dict[str, list[Callable[..., Any]]] = {"request": [self._ask], "response": [self._judge]}
         self._http = httpx.Client(base_url=server.url, timeout=ANSWERED_WITHIN, event_hooks=self._hooks)
 
     def run(self) -> None:

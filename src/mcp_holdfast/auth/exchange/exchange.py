@@ -179,21 +179,22 @@ class Exchange:
     async def _refresh(self, request: TokenRequest, ask_provider: Ask, delivery: Delivery) -> None:
         token = await self._sessions.token(request.key)
         turn = self._sessions.turn(token.session) if token else f"refresh {request.key}"
-        async with self._leases.hold(turn, wait=LONGEST_WAIT):
-            answer = await self._refresh_in_turn(request, ask_provider)
-        delivery.give(answer.response)
+        async with self._leases.hold(turn, wait=LONGEST_WAIT), self._one_refresh_upstream() as before_reading:
+            answer = await self._refresh_in_turn(request, ask_provider, before_reading)
+            # It is recorded: no need to let the client wait until the leases are given back.
+            delivery.give(answer.response)
         await self._note_delivery(request, answer, delivery)
 
-    async def _refresh_in_turn(self, request: TokenRequest, ask_provider: Ask) -> Answer:
+    async def _refresh_in_turn(self, request: TokenRequest, ask_provider: Ask, before_reading: BeforeReading) -> Answer:
         token = await self._sessions.token(request.key)
         if token is None:
             # From before there were sessions, or not a token of ours: the provider knows.
-            return await self._exchange_refresh_token(request, ask_provider, uuid.uuid4().hex, None)
+            return await self._exchange_refresh_token(request, ask_provider, before_reading, uuid.uuid4().hex, None)
         session = await self._sessions.get(token.session)
         if session is None:
             return _invalid_grant("the session was revoked; sign in again")
         if token.spent_at is None:
-            return await self._exchange_refresh_token(request, ask_provider, token.session, session)
+            return await self._exchange_refresh_token(request, ask_provider, before_reading, token.session, session)
         if token.delivered_at is None or _is_recent(token, self._grace):
             repeated = await self._repeat(request, token)
             return repeated or _invalid_grant("the refresh token was used before, in another request")
@@ -204,22 +205,26 @@ class Exchange:
         return _invalid_grant("the refresh token was used before; sign in again")
 
     async def _exchange_refresh_token(
-        self, request: TokenRequest, ask_provider: Ask, identifier: str, session: Session | None
+        self,
+        request: TokenRequest,
+        ask_provider: Ask,
+        before_reading: BeforeReading,
+        identifier: str,
+        session: Session | None,
     ) -> Answer:
-        async with self._one_refresh_upstream() as before_reading:
-            with keeping_journal(hold_deletes=True, before_reading=before_reading) as journal:
-                response = await ask_provider()
-            if response.status_code != 200:
-                return _refusal(response)
-            if session is None:
-                session = await self._describe(request, _issued_in(response))
-            record = _record_of(request, journal, identifier, session, response)
-            if record.spent_at is None:
-                # The provider does not rotate: the token stays good, and no answer can get lost.
-                await self._finish(record)
-                return Answer(response)
-            await self._sessions.save_token(request.key, record, lifetime=REMEMBERED_FOR[request.kind])
+        with keeping_journal(hold_deletes=True, before_reading=before_reading) as journal:
+            response = await ask_provider()
+        if response.status_code != 200:
+            return _refusal(response)
+        if session is None:
+            session = await self._describe(request, _issued_in(response))
+        record = _record_of(request, journal, identifier, session, response)
+        if record.spent_at is None:
+            # The provider does not rotate: the token stays good, and no answer can get lost.
             await self._finish(record)
+            return Answer(response)
+        await self._sessions.save_token(request.key, record, lifetime=REMEMBERED_FOR[request.kind])
+        await self._finish(record)
         self._audit("issued tokens", "refreshed", record)
         return Answer(response, record)
 
@@ -227,11 +232,15 @@ class Exchange:
         """Do what a recorded exchange still has to do; again where it may have been done already."""
         if record.after is None:
             return
-        for issued in record.issued:
-            token = Token(kind=issued.kind, session=record.session, client_id=record.client_id)
-            await self._sessions.save_token(issued.key, token, lifetime=max(1.0, issued.expires_at - time.time()))
-        await self._sessions.save(record.session, record.after)
+        await asyncio.gather(
+            self._sessions.save(record.session, record.after),
+            *(self._save_issued(record, issued) for issued in record.issued),
+        )
         await apply_deletes(self._store, record.deleted)
+
+    async def _save_issued(self, record: Token, issued: Issued) -> None:
+        token = Token(kind=issued.kind, session=record.session, client_id=record.client_id)
+        await self._sessions.save_token(issued.key, token, lifetime=max(1.0, issued.expires_at - time.time()))
 
     async def _repeat(self, request: TokenRequest, token: Token) -> Answer | None:
         """Give the recorded answer, to the same request of the same client; None if this is another one."""
