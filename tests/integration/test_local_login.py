@@ -422,6 +422,7 @@ def test_revoking_while_refreshing_ends_the_session(start_server: StartServer) -
 @pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
 def test_revoking_either_token_ends_both(client: OAuthClient, kind: str) -> None:
     client.sign_in()
+    assert client.call().status_code == 200
     assert client.revoke(client.tokens[kind]).status_code == 200
     assert client.call().status_code == 401
     assert client.refresh(client.tokens["refresh_token"]).json()["error"] == "invalid_grant"

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from pydantic import AnyUrl
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.types import Message
 
 from harness.oauth import REDIRECT_URI, OAuthClient
 from mcp_holdfast.auth.exchange import Exchange, TokenEndpoint
@@ -48,9 +50,7 @@ class StoringProvider(InMemoryOAuthProvider):
     async def exchange_authorization_code(
         self, client: OAuthClientInformationFull, authorization_code: AuthorizationCode
     ) -> OAuthToken:
-        self.exchanges += 1
-        self.begun.release()
-        await self.go_on.wait()
+        await self._begin()
         code = authorization_code.code
         tokens = await super().exchange_authorization_code(client, authorization_code)
         # What this provider deletes at once, one whose state is in the store deletes when all is done.
@@ -61,9 +61,15 @@ class StoringProvider(InMemoryOAuthProvider):
     async def exchange_refresh_token(
         self, client: OAuthClientInformationFull, refresh_token: RefreshToken, scopes: list[str]
     ) -> OAuthToken:
-        self.exchanges += 1
-        await self.go_on.wait()
+        await self._begin()
         return await super().exchange_refresh_token(client, refresh_token, scopes)
+
+    async def _begin(self) -> None:
+        self.exchanges += 1
+        self.begun.release()
+        # As who has to ask somebody else: others get their turn meanwhile.
+        await asyncio.sleep(0.01)
+        await self.go_on.wait()
 
 
 class NonRotatingProvider(StoringProvider):
@@ -75,10 +81,8 @@ class NonRotatingProvider(StoringProvider):
         return tokens.model_copy(update={"refresh_token": refresh_token.token})
 
 
-def replica(
-    provider: StoringProvider, store: AtomicStore, *, grace: float = 60, lease: float = 30
-) -> httpx.AsyncClient:
-    leases = Leases(store, lifetime=lease)
+def compose(provider: StoringProvider, store: AtomicStore, *, grace: float = 60) -> Starlette:
+    leases = Leases(store, lifetime=30)
     exchange = Exchange(
         provider=provider,
         store=store,
@@ -88,7 +92,10 @@ def replica(
         grace=grace,
     )
     layers = [Middleware(OutageAnswer, server_name="test"), Middleware(TokenEndpoint, exchange=exchange)]
-    app = Starlette(routes=provider.get_routes("/mcp"), middleware=layers)
+    return Starlette(routes=provider.get_routes("/mcp"), middleware=layers)
+
+
+def replica(app: Starlette) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url=URL)
 
 
@@ -103,8 +110,13 @@ def provider(store: AtomicStore) -> StoringProvider:
 
 
 @pytest.fixture
-async def http(provider: StoringProvider, store: AtomicStore) -> AsyncIterator[httpx.AsyncClient]:
-    async with replica(provider, store) as http:
+def app(provider: StoringProvider, store: AtomicStore) -> Starlette:
+    return compose(provider, store)
+
+
+@pytest.fixture
+async def http(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
+    async with replica(app) as http:
         yield http
 
 
@@ -197,7 +209,7 @@ async def test_a_recorded_answer_is_for_who_authenticates(http: httpx.AsyncClien
 
 async def test_a_token_of_a_provider_that_does_not_rotate_stays_good(store: AtomicStore) -> None:
     provider = NonRotatingProvider(store)
-    async with replica(provider, store, grace=0) as http:
+    async with replica(compose(provider, store, grace=0)) as http:
         form = await refresh_of(http, await code_of(provider))
         answers = [await http.post("/token", data=form) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200] * 3
@@ -218,13 +230,33 @@ async def test_a_client_that_goes_away_cuts_nothing_short(
     assert provider.exchanges == 1
 
 
+async def test_an_answer_to_a_connection_that_was_closed_is_given_again(
+    http: httpx.AsyncClient, provider: StoringProvider, app: Starlette
+) -> None:
+    form = await code_of(provider)
+    body = urlencode(form).encode()
+    messages: list[Message] = [{"type": "http.disconnect"}, {"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        return messages.pop() if len(messages) > 1 else messages[0]
+
+    async def send(_: Message) -> None:
+        """Nobody is there."""
+
+    headers = [(b"content-type", b"application/x-www-form-urlencoded")]
+    scope = {"type": "http", "method": "POST", "path": "/token", "query_string": b"", "headers": headers}
+    await app(scope, receive, send)
+    assert (await http.post("/token", data=form)).status_code == 200
+    assert provider.exchanges == 1
+
+
 async def test_of_two_that_both_held_the_lease_only_the_first_to_record_counts(provider: StoringProvider) -> None:
     """A replica that was stopped for longer than its lease goes on when another one has taken over."""
     store = open_store("memory")
     provider.store = JournaledStore(store)
     form = await code_of(provider)
     provider.go_on.clear()
-    async with replica(provider, store) as late, replica(provider, store) as other:
+    async with replica(compose(provider, store)) as late, replica(compose(provider, store)) as other:
         stopped = asyncio.create_task(late.post("/token", data=form))
         await provider.begun.acquire()
         for name in [key async for key, _ in store.entries(LEASES)]:
