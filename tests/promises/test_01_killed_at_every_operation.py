@@ -105,7 +105,7 @@ def make_setting(tmp_path: Path) -> Iterator[Callable[..., Setting]]:
     def make(
         journey: type[LocalJourney],
         backend: str,
-        provider: IdentityProvider | None,
+        provider: IdentityProvider | None = None,
         target: str = "holdfast",
         **more: str,
     ) -> Setting:
