@@ -54,6 +54,10 @@ promises: dev ## try each promise in full; TARGET=stock puts stock FastMCP besid
 chaos: dev build ## kill the container KILLS times while clients work
 	@PATH="$(CURDIR)/$(venv):$$PATH" CHAOS_KILLS=$(KILLS) pytest tests/chaos $(PYTEST_ARGS)
 
+.PHONY: bench
+bench: dev ## time a sign-in and a refresh beside stock FastMCP
+	@$(venv)/python bench/sign_in_and_refresh.py
+
 .PHONY: upstream-suite
 upstream-suite: dev ## run FastMCP's own auth tests against the patched packages
 	@scripts/upstream-auth-suite.sh $(PYTEST_ARGS)
