@@ -11,7 +11,7 @@ import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote_from_bytes, urlsplit
@@ -331,6 +331,32 @@ def test_no_request_breaks_the_server(party: Party, data: st.DataObject) -> None
     assert answer.status < 500, answer.text
     if answer.is_refusal:
         eventually(lambda: len(party.files()), lambda count: count <= before, within=5)
+
+
+NO_MULTIPART = Wire(b"POST", b"", ((b"Content-Type", b"multipart/form-data; boundary=b"),), b"nonsense")
+
+
+@pytest.mark.parametrize("path", ["/token", "/revoke", "/register", "/authorize", "/consent", "/signin"])
+def test_a_broken_multipart_body_is_refused(party: Party, path: str) -> None:
+    answer = ask(party.server, replace(NO_MULTIPART, target=path.encode()))
+    assert 400 <= answer.status < 500, answer.text
+
+
+def test_a_wrong_code_of_the_identity_provider_is_refused(party: Party) -> None:
+    if party.login != "identity provider":
+        pytest.skip("nobody sends codes")
+    person = ProxyPerson(quick=True)
+    allowed = person.allow(person.open(party.client.authorize().headers["location"]))
+    callback = httpx.URL(person.sign_in(allowed.headers["location"])).copy_set_param("code", f"{MARK} wrong")
+    answer = person.bring_back(str(callback))
+    assert 300 <= answer.status_code < 500, answer.text
+
+
+@pytest.mark.parametrize("parameter", ["state", "error", "error_description"])
+def test_nobody_writes_lines_of_the_log(party: Party, parameter: str) -> None:
+    """Whoever reads the log must be able to tell what the server said (CWE-117)."""
+    party.http.get("/auth/callback", params={"error": "an error", "code": "a code", parameter: "x\nMADE UP"})
+    assert [line for line in party.server.output().splitlines() if line.startswith("MADE UP")] == []
 
 
 def test_nothing_that_was_submitted_is_in_the_log(party: Party) -> None:

@@ -250,6 +250,26 @@ async def test_an_answer_to_a_connection_that_was_closed_is_given_again(
     assert provider.exchanges == 1
 
 
+async def test_what_was_cut_off_after_its_record_is_finished_when_it_is_repeated(
+    http: httpx.AsyncClient, provider: StoringProvider, store: AtomicStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = await code_of(provider)
+    put = store.put
+
+    async def fail_once(*arguments: Any, **options: Any) -> None:
+        if options.get("collection") == SESSIONS:
+            monkeypatch.setattr(store, "put", put)
+            raise OSError("no space left on device")
+        await put(*arguments, **options)
+
+    monkeypatch.setattr(store, "put", fail_once)
+    assert (await http.post("/token", data=form)).status_code == 503
+    assert await records(store, SESSIONS) == []
+    assert (await http.post("/token", data=form)).status_code == 200
+    assert len(await records(store, SESSIONS)) == 1
+    assert provider.exchanges == 1
+
+
 async def test_of_two_that_both_held_the_lease_only_the_first_to_record_counts(provider: StoringProvider) -> None:
     """A replica that was stopped for longer than its lease goes on when another one has taken over."""
     store = open_store("memory")
