@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from mcp_holdfast import logs
-from mcp_holdfast.auth.exchange import Exchange, TokenEndpoint
+from mcp_holdfast.auth.exchange import CallbackEndpoint, Exchange, Shield, TokenEndpoint
 from mcp_holdfast.auth.local import Lifetimes, LocalLogin, PinCheck, TokenSigner, made_up_pin
 from mcp_holdfast.auth.providers import ProviderPlan, plan_provider
 from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST, RedirectAllowList, Registrations
@@ -165,6 +165,11 @@ def _login_layers(
     if isinstance(provider, OAuthProxy):
         refresh_upstream_one_at_a_time(provider, leases)
     advertise_revocation(provider)
+    shield = Shield()
+    callback = []
+    if isinstance(provider, OAuthProxy):
+        path = provider._redirect_path
+        callback.append(Middleware(CallbackEndpoint, path=path, store=store, leases=leases, shield=shield))
     limits = partial(
         RegistrationLimits,
         registrations=registrations,
@@ -181,7 +186,8 @@ def _login_layers(
     )
     return [
         Middleware(limits),
-        Middleware(TokenEndpoint, exchange=exchange),
+        Middleware(TokenEndpoint, exchange=exchange, shield=shield),
+        *callback,
         Middleware(Revocation, provider=provider, store=store, sessions=sessions),
     ]
 

@@ -3,8 +3,23 @@
 import logging
 from typing import Any
 
+from mcp_holdfast import outage
+
 SHOWN_ONCE = "mcp_holdfast.shown_once"
 FIELDS_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+
+# Strangers choose some of what is logged; they must not begin lines of their own (CWE-117).
+ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {0x2028: r"\u2028", 0x2029: r"\u2029"}
+
+
+class WithoutTracebackOfOutage(logging.Filter):
+    """Libraries log a traceback for what is only out of reach; it is noted and logged in one line of its own."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if outage.noted():
+            record.exc_info = record.exc_text = None
+        return True
 
 
 class TextFormatter(logging.Formatter):
@@ -15,7 +30,8 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         fields = {name: value for name, value in vars(record).items() if name not in FIELDS_OF_EVERY_RECORD}
-        return " ".join([super().formatMessage(record), *(f"{name}={value!s}" for name, value in fields.items())])
+        line = " ".join([super().formatMessage(record), *(f"{name}={value!s}" for name, value in fields.items())])
+        return line.translate(ESCAPED)
 
 
 def configuration(level: str, style: str) -> dict[str, Any]:
@@ -34,7 +50,15 @@ def configuration(level: str, style: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": formatters,
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": style, "stream": "ext://sys.stderr"}},
+        "filters": {"outage": {"()": WithoutTracebackOfOutage}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": style,
+                "filters": ["outage"],
+                "stream": "ext://sys.stderr",
+            }
+        },
         "root": {"level": "WARNING", "handlers": ["stderr"]},
         # FastMCP would draw its own log lines with rich; gunicorn lends its handlers to uvicorn, so it needs its own.
         "loggers": {

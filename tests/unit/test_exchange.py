@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from starlette.types import Message
 
 from harness.oauth import REDIRECT_URI, OAuthClient
-from mcp_holdfast.auth.exchange import Exchange, TokenEndpoint
+from mcp_holdfast.auth.exchange import Exchange, Shield, TokenEndpoint
 from mcp_holdfast.auth.sessions import SESSIONS, TOKENS, Sessions
 from mcp_holdfast.http.outage import OutageAnswer
 from mcp_holdfast.storage import open_store
@@ -91,7 +91,10 @@ def compose(provider: StoringProvider, store: AtomicStore, *, grace: float = 60)
         registrations=KeepsEverybody(),
         grace=grace,
     )
-    layers = [Middleware(OutageAnswer, server_name="test"), Middleware(TokenEndpoint, exchange=exchange)]
+    layers = [
+        Middleware(OutageAnswer, server_name="test"),
+        Middleware(TokenEndpoint, exchange=exchange, shield=Shield()),
+    ]
     return Starlette(routes=provider.get_routes("/mcp"), middleware=layers)
 
 

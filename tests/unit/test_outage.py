@@ -21,7 +21,6 @@ from fastmcp.server.auth.oauth_proxy import OAuthProxy
 from fastmcp.server.auth.providers.jwt import JWTVerifier, RSAKeyPair
 from key_value.aio._utils.managed_entry import ManagedEntry
 from key_value.aio.errors import InvalidTTLError, StoreConnectionError
-from key_value.aio.protocols import AsyncKeyValue
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
@@ -29,9 +28,10 @@ from starlette.routing import Route
 
 from harness.server import free_port
 from mcp_holdfast import outage
+from mcp_holdfast.auth.exchange import CallbackEndpoint, Shield
 from mcp_holdfast.auth.upstream import PERSIST_FOR, watch_outgoing_requests
 from mcp_holdfast.http.outage import OutageAnswer
-from mcp_holdfast.storage.atomic import AtomicStore
+from mcp_holdfast.storage.atomic import AtomicStore, Leases
 from mcp_holdfast.storage.backends import Memory
 from mcp_holdfast.storage.deadlines import PromptStore, StoreUnavailable
 from mcp_holdfast.storage.journal import JournaledStore, keeping_journal
@@ -573,7 +573,7 @@ REDIRECT_URI = "http://localhost:18999/callback"
 class Proxy:
     """A whole FastMCP server with OAuthProxy, in this process, in front of the identity provider."""
 
-    def __init__(self, idp: IdentityProvider, store: AsyncKeyValue, keys: RSAKeyPair) -> None:
+    def __init__(self, idp: IdentityProvider, store: AtomicStore, keys: RSAKeyPair) -> None:
         self.idp, self.keys = idp, keys
         provider = OAuthProxy(
             upstream_authorization_endpoint=f"{idp.url}/authorize",
@@ -583,12 +583,14 @@ class Proxy:
             upstream_client_secret="secret",
             token_verifier=JWTVerifier(public_key=keys.public_key),
             base_url="http://localhost",
-            client_storage=store,
+            client_storage=JournaledStore(store),
             jwt_signing_key=b"k" * 32,
             require_authorization_consent="external",
         )
         mcp = FastMCP("Test", auth=provider).http_app(path="/mcp")
-        app = OutageAnswer(mcp, server_name="Test")
+        leases = Leases(store, lifetime=30)
+        callback = CallbackEndpoint(mcp, path="/auth/callback", store=store, leases=leases, shield=Shield())
+        app = OutageAnswer(callback, server_name="Test")
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
     def issue(self) -> None:
@@ -625,7 +627,7 @@ def parameter(response: httpx.Response, name: str) -> str:
 
 @pytest.fixture
 async def proxy(idp: IdentityProvider, store: PromptStore) -> AsyncIterator[Proxy]:
-    proxy = Proxy(idp, JournaledStore(store), RSAKeyPair.generate())
+    proxy = Proxy(idp, store, RSAKeyPair.generate())
     yield proxy
     await proxy.http.aclose()
 
@@ -658,7 +660,8 @@ class TestWithFastMCPsProxy:
         client_id = (await proxy.register()).json()["client_id"]
         state = parameter(await proxy.authorize(client_id), "state")
         proxy.issue()
-        below.errors = [None, *(OSError(errno.EIO, "I/O error") for _ in range(5))]
+        before_the_redemption = [None] * 4
+        below.errors = [*before_the_redemption, *(OSError(errno.EIO, "I/O error") for _ in range(5))]
         callback = await proxy.http.get("/auth/callback", params={"code": "upstream", "state": state})
         assert below.errors == []
         assert (await proxy.redeem(client_id, parameter(callback, "code"))).status_code == 200

@@ -46,8 +46,8 @@ class Revocation:
 
     async def _handle(self, http: Request) -> Response:
         body = await http.body()
-        async with Request(http.scope, replay(body, http.receive)).form() as form:
-            token = form.get("token")
+        form = await Request(http.scope, replay(body, http.receive)).form()
+        token = form.get("token")
         if not isinstance(token, str) or not token:
             return error_response(400, "invalid_request", "token is missing (RFC 7009, section 2.1)")
         try:

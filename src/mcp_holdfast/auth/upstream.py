@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 Send = Callable[[httpx.AsyncHTTPTransport, httpx.Request], Awaitable[httpx.Response]]
 
-PERSIST_FOR = 30.0
-"""Seconds for which the store is tried again with what the identity provider has just issued."""
+PERSIST_FOR = 3600.0
+"""Seconds for which the store is tried again with what the identity provider has just issued, and nobody else has."""
 
 UPSTREAM_TOKENS = "mcp-upstream-tokens"
 """The collection in which OAuthProxy keeps what it got from the identity provider, to be refreshed by one at a time."""

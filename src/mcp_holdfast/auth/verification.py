@@ -17,6 +17,10 @@ from mcp_holdfast.storage.atomic import LeaseBusy, Leases
 from mcp_holdfast.storage.journal import keeping_journal
 
 LARGEST_CACHE = 10_000
+MOST_AT_ONCE = 1000
+ANSWER_WITHIN = 20.0
+"""Seconds until a client is told to come back; what refreshes its session goes on."""
+
 Verify = Callable[[str], Awaitable[AccessToken | None]]
 Verified = tuple[AccessToken, float]
 
@@ -31,14 +35,14 @@ class VerifiedTokens:
     def __init__(self, verify: Verify, *, lifetime: float) -> None:
         self._verify = verify
         self._lifetime = lifetime
+        self._asking: dict[str, asyncio.Task[tuple[AccessToken | None, list[str]]]] = {}
         self._known: TLRUCache[str, Verified] = TLRUCache(LARGEST_CACHE, lambda _, known, __: known[1], time.time)
 
     async def __call__(self, token: str) -> AccessToken | None:
         key = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
         if (known := self._known.get(key)) is not None:
             return known[0].model_copy(deep=True)
-        # In a task of its own: a client that goes away must not cut off what refreshes its session.
-        verified = await asyncio.shield(asyncio.create_task(self._ask(token)))
+        verified = await self._ask_shielded(key, token)
         if verified is not None and self._lifetime > 0:
             until = time.time() + self._lifetime
             self._known[key] = verified, min(until, verified.expires_at or until)
@@ -49,9 +53,33 @@ class VerifiedTokens:
         """Ask the provider again for every token: a session was revoked."""
         self._known.clear()
 
-    async def _ask(self, token: str) -> AccessToken | None:
-        with keeping_journal(hold_deletes=False):
-            return await self._verify(token)
+    async def _ask_shielded(self, key: str, token: str) -> AccessToken | None:
+        """Ask once for all who wait, in a task of its own: no client's going away may cut off a refresh upstream."""
+        task = self._asking.get(key)
+        if task is None:
+            if len(self._asking) >= MOST_AT_ONCE:
+                outage.note("too many access tokens wait for the store or the identity provider")
+                return None
+            task = self._asking[key] = asyncio.create_task(self._ask(token))
+            task.add_done_callback(lambda _: self._asking.pop(key))
+        await asyncio.wait({task}, timeout=ANSWER_WITHIN)
+        if not task.done():
+            outage.note("an access token could not be verified in time")
+            return None
+        verified, causes = task.result()
+        for cause in causes if verified is None else ():
+            outage.note(cause)
+        return verified
+
+    async def _ask(self, token: str) -> tuple[AccessToken | None, list[str]]:
+        """What the provider says, and what it could not reach."""
+        with outage.watching() as causes, keeping_journal(hold_deletes=False):
+            try:
+                return await self._verify(token), causes
+            except Exception:
+                if not causes:
+                    raise
+                return None, causes
 
 
 def remember_verified_tokens(provider: AuthProvider, *, lifetime: float) -> VerifiedTokens:

@@ -7,7 +7,6 @@ good (RFC 9110, section 15.6.4, has 503 and Retry-After for this).
 import logging
 import re
 from collections.abc import Sequence
-from contextlib import nullcontext
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers
@@ -17,7 +16,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mcp_holdfast import outage
 from mcp_holdfast.asgi import AUTHORIZATION, CONSENT, OAUTH_PATHS, SIGNIN, path_of
 from mcp_holdfast.pages import page
-from mcp_holdfast.storage.journal import keeping_journal
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +51,7 @@ class OutageAnswer:
         if scope["type"] != "http" or scope["path"] in HEALTH_PATHS:
             await self._app(scope, receive, send)
             return
-        # An identity provider's code is good for one exchange, so what that issued must be stored (persist_for).
-        persisting = keeping_journal(hold_deletes=False) if self._is_callback(scope) else nullcontext()
-        with outage.watching() as causes, persisting:
+        with outage.watching() as causes:
             await self._answer(scope, receive, send, causes)
 
     def _is_callback(self, scope: Scope) -> bool:

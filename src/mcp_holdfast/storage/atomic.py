@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 
 LEASES = "holdfast_leases"
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
+PAUSE_WHILE_THE_STORE_FAILS = 0.2
+OUTAGE_IS_RECENT_FOR, HOLDERS_GO_FIRST_FOR = 3.0, 1.0
+"""In seconds. After an outage the holder of a lease that ran out meanwhile writes down first what it has."""
 
 
 @runtime_checkable
@@ -48,11 +51,16 @@ class Leases:
         self._lifetime = lifetime
         # Within a process a lock tells at once who is next, and a holder that cannot reach the store keeps its turn.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._store_failed_at = -OUTAGE_IS_RECENT_FOR
 
     async def try_to_take(self, name: str) -> "Lease | None":
         """Take the lease if it is free."""
         lease = Lease(self._store, name, self._lifetime)
-        return lease if await lease.take() else None
+        try:
+            return lease if await lease.take() else None
+        except Exception:
+            self._store_failed_at = asyncio.get_running_loop().time()
+            raise
 
     @asynccontextmanager
     async def hold(self, name: str, *, wait: float) -> AsyncIterator[bool]:
@@ -75,6 +83,8 @@ class Leases:
         try:
             lease, had_to_wait = await self._wait_for(name, deadline)
             async with lease:
+                if asyncio.get_running_loop().time() < self._store_failed_at + OUTAGE_IS_RECENT_FOR:
+                    await asyncio.sleep(HOLDERS_GO_FIRST_FOR)
                 yield contended or had_to_wait
         finally:
             turn.release()
@@ -126,13 +136,24 @@ class Lease:
                 log.warning("a lease could not be given back and will expire", extra={"error": repr(error)})
 
     async def _extend(self) -> None:
+        """Extend it in time; while the store fails try on, and take it back afterwards if nobody else has."""
+        pause = self._lifetime / 3
         while True:
-            await asyncio.sleep(self._lifetime / 3)
-            asked_at = asyncio.get_running_loop().time()
-            if asked_at >= self._held_until:
-                return
+            await asyncio.sleep(pause)
             try:
-                await self._store.put(self._name, self._record, collection=LEASES, ttl=self._lifetime)
-                self._held_until = asked_at + self._lifetime
-            except Exception as error:  # noqa: BLE001  # tried again until it has expired
-                log.warning("a lease could not be extended", extra={"error": repr(error)})
+                if not await self._extend_once():
+                    return
+                pause = self._lifetime / 3
+            except Exception as error:  # noqa: BLE001  # whatever is wrong with the store
+                if pause != PAUSE_WHILE_THE_STORE_FAILS:
+                    log.warning("a lease could not be extended yet", extra={"error": repr(error)})
+                pause = PAUSE_WHILE_THE_STORE_FAILS
+
+    async def _extend_once(self) -> bool:
+        asked_at = asyncio.get_running_loop().time()
+        if asked_at < self._held_until:
+            await self._store.put(self._name, self._record, collection=LEASES, ttl=self._lifetime)
+        elif not await self._store.add(self._name, self._record, collection=LEASES, ttl=self._lifetime):
+            return False
+        self._held_until = asked_at + self._lifetime
+        return True

@@ -21,7 +21,7 @@ Place = tuple[str, str]
 BeforeReading = Callable[[Place], Awaitable[None]]
 
 DEFAULT_COLLECTION = "default_collection"
-PAUSE_BETWEEN_TRIES = 0.1
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 0.5
 
 
 class Journal:
@@ -148,11 +148,14 @@ def _place(key: str, collection: str | None) -> Place:
 
 
 async def _persist(journal: Journal, write: Callable[[], Awaitable[Result]]) -> Result:
+    pause = SHORTEST_PAUSE
     while True:
         try:
             return await write()
         except Exception as error:
             if time.monotonic() > journal.must_persist_until:
                 raise
-            log.warning("what the identity provider issued is not stored yet", extra={"error": repr(error)})
-        await asyncio.sleep(PAUSE_BETWEEN_TRIES)
+            if pause == SHORTEST_PAUSE:
+                log.warning("what the identity provider issued is not stored yet", extra={"error": repr(error)})
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)

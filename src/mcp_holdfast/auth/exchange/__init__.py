@@ -1,6 +1,8 @@
 """The exactly-once token endpoint, round that of any provider."""
 
+from mcp_holdfast.auth.exchange.callback import CallbackEndpoint
 from mcp_holdfast.auth.exchange.endpoint import TokenEndpoint
 from mcp_holdfast.auth.exchange.exchange import Exchange
+from mcp_holdfast.auth.exchange.shield import Shield
 
-__all__ = ["Exchange", "TokenEndpoint"]
+__all__ = ["CallbackEndpoint", "Exchange", "Shield", "TokenEndpoint"]

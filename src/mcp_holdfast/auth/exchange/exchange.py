@@ -27,6 +27,7 @@ from mcp_holdfast import outage
 from mcp_holdfast.asgi import HeldAnswer
 from mcp_holdfast.auth.clients import NO_STORE, authenticator_of, error_response
 from mcp_holdfast.auth.exchange.request import TokenRequest
+from mcp_holdfast.auth.exchange.shield import Delivery, Unfinished
 from mcp_holdfast.auth.sessions import LONGEST_WAIT, TOKENS, Issued, Session, Sessions, Token, TokenKind, token_key
 from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
 from mcp_holdfast.storage.atomic import AtomicStore, Leases
@@ -35,9 +36,6 @@ from mcp_holdfast.storage.keys import derive_key
 
 log = logging.getLogger(__name__)
 audit = logging.getLogger("mcp_holdfast.audit")
-
-SENT_WITHIN = 10.0
-"""Seconds until an answer that was given counts as lost: it stays recorded, to be given again."""
 
 ON_ITS_WAY_FOR = 0.2
 """Seconds for which an answer that was sent may still get lost with the machine."""
@@ -54,46 +52,11 @@ Ask = Callable[[], Awaitable[Response]]
 """Asks the provider for its answer to the request."""
 
 
-class Unfinished(Exception):
-    """The exchange could not be done now, and nothing was decided about its code or token."""
-
-
 class Registrations(Protocol):
     """What is told of clients."""
 
     async def keep(self, client_id: str) -> None:
         """Keep a registration from now on: its client completed a sign-in."""
-
-
-class Delivery:
-    """An answer on its way from the exchange to the client, who may have been told to come back meanwhile."""
-
-    def __init__(self) -> None:
-        self._answer: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
-        self._was_sent: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-    def give(self, response: Response | None) -> None:
-        """Hand the answer over, unless that was done."""
-        if not self._answer.done():
-            self._answer.set_result(response)
-
-    async def wait(self, seconds: float) -> Response | None:
-        """The answer; None if there is none in time, and then there will be none."""
-        await asyncio.wait({self._answer}, timeout=seconds)
-        self.give(None)
-        return self._answer.result()
-
-    def end(self, *, sent: bool) -> None:
-        """Tell whether the answer was sent to its end."""
-        self.give(None)
-        if not self._was_sent.done():
-            self._was_sent.set_result(sent)
-
-    async def was_sent(self) -> bool:
-        """Whether the answer that was given was sent to its end."""
-        if self._answer.done() and self._answer.result() is not None:
-            await asyncio.wait({self._was_sent}, timeout=SENT_WITHIN)
-        return self._was_sent.done() and self._was_sent.result()
 
 
 @dataclass(frozen=True)
@@ -246,7 +209,7 @@ class Exchange:
         """Give the recorded answer, to the same request of the same client; None if this is another one."""
         if token.request != request.fingerprint or not await self._is_its_client(request, token):
             return None
-        body = _open_with(request.credential, token.answer)
+        body = open_with(request.credential, token.answer)
         if body is None:
             return None
         was_lost = token.delivered_at is None
@@ -342,7 +305,7 @@ def _record_of(request: TokenRequest, journal: Journal, identifier: str, session
         client_id=after.client_id,
         spent_at=None if stays else now,
         request=request.fingerprint,
-        answer=_seal_with(request.credential, bytes(response.body)),
+        answer=seal_with(request.credential, bytes(response.body)),
         after=after,
         issued=issued,
         deleted=sorted(journal.deletes),
@@ -374,12 +337,13 @@ def _is_recent(token: Token, seconds: float) -> bool:
     return token.spent_at is not None and time.time() < token.spent_at + seconds
 
 
-def _seal_with(credential: str, answer: bytes) -> str:
+def seal_with(credential: str, answer: bytes) -> str:
     """Seal an answer so that only who has the code or token that it answers can read it."""
     return _cipher(credential).encrypt(answer).decode()
 
 
-def _open_with(credential: str, sealed: str) -> bytes | None:
+def open_with(credential: str, sealed: str) -> bytes | None:
+    """Open what was sealed with a code or token; None if it was another one."""
     try:
         return _cipher(credential).decrypt(sealed.encode())
     except InvalidToken:

@@ -1,0 +1,125 @@
+"""Run what must not be cut short in a task of its own, and hand its answer to the request if that still waits."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from mcp_holdfast import outage
+from mcp_holdfast.storage.atomic import LeaseBusy
+
+log = logging.getLogger(__name__)
+
+ANSWER_WITHIN = 20.0
+"""Seconds until a client is told to come back; what it asked for goes on and is recorded."""
+
+SENT_WITHIN = 10.0
+"""Seconds until an answer that was given counts as lost: it stays recorded, to be given again."""
+
+MOST_AT_ONCE = 1000
+
+
+class Unfinished(Exception):
+    """It could not be done now, and nothing was decided; why was noted (outage.note)."""
+
+
+class Delivery:
+    """An answer on its way to the client, who may have been told to come back meanwhile."""
+
+    def __init__(self) -> None:
+        self._answer: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
+        self._was_sent: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def give(self, response: Response | None) -> None:
+        """Hand the answer over, unless that was done."""
+        if not self._answer.done():
+            self._answer.set_result(response)
+
+    async def wait(self, seconds: float) -> Response | None:
+        """The answer; None if there is none in time, and then there will be none."""
+        await asyncio.wait({self._answer}, timeout=seconds)
+        self.give(None)
+        return self._answer.result()
+
+    def end(self, *, sent: bool) -> None:
+        """Tell whether the answer was sent to its end."""
+        self.give(None)
+        if not self._was_sent.done():
+            self._was_sent.set_result(sent)
+
+    async def was_sent(self) -> bool:
+        """Whether the answer that was given was sent to its end."""
+        if self._answer.done() and self._answer.result() is not None:
+            await asyncio.wait({self._was_sent}, timeout=SENT_WITHIN)
+        return self._was_sent.done() and self._was_sent.result()
+
+
+class Shield:
+    """Neither a client that goes away nor a shutdown cuts short what runs here."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def answer(self, http: Request, work: Callable[[Delivery], Awaitable[None]]) -> Response:
+        """Start `work`, which gives its answer to a delivery, and wait for that.
+
+        Raises:
+            Unfinished: there is no answer (yet).
+
+        """
+        if len(self._running) >= MOST_AT_ONCE:
+            outage.note("too many requests wait for the store or the identity provider")
+            raise Unfinished
+        delivery = Delivery()
+        task = asyncio.create_task(_run(work, delivery))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            response = await delivery.wait(ANSWER_WITHIN)
+            if await http.is_disconnected():
+                delivery.end(sent=False)
+        except asyncio.CancelledError:
+            delivery.end(sent=False)
+            raise
+        if response is None:
+            outage.note("it could not be done, or takes longer than a client waits")
+            raise Unfinished
+        return _TellingResponse(response, delivery)
+
+    async def drain(self) -> None:
+        """Wait until what has begun is recorded, as long as a shutdown may take."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=ANSWER_WITHIN)
+
+
+async def _run(work: Callable[[Delivery], Awaitable[None]], delivery: Delivery) -> None:
+    try:
+        await work(delivery)
+    except LeaseBusy:
+        outage.note("another request for the same is still being answered")
+    except Exception as error:
+        if not outage.noted():
+            log.exception("an exchange failed")
+            outage.note(f"an exchange failed: {type(error).__name__}")
+    finally:
+        delivery.give(None)
+
+
+class _TellingResponse(Response):
+    """Sends a response and tells when that was done."""
+
+    def __init__(self, response: Response, delivery: Delivery) -> None:
+        super().__init__(response.body, response.status_code)
+        self.raw_headers = response.raw_headers
+        self._delivery = delivery
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except BaseException:
+            self._delivery.end(sent=False)
+            raise
+        self._delivery.end(sent=True)
