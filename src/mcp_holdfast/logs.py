@@ -13,11 +13,14 @@ FIELDS_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message"
 ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {0x2028: r"\u2028", 0x2029: r"\u2029"}
 
 
-class WithoutTracebackOfOutage(logging.Filter):
-    """Libraries log a traceback for what is only out of reach; it is noted and logged in one line of its own."""
+class WithoutNeedlessTraceback(logging.Filter):
+    """Libraries log a traceback for what is only out of reach, which is noted and logged in a line of its own.
+
+    py-key-value logs one for a record of another form, and it quotes what is in the record.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if outage.noted():
+        if outage.noted() or record.name.startswith("key_value."):
             record.exc_info = record.exc_text = None
         return True
 
@@ -50,12 +53,12 @@ def configuration(level: str, style: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": formatters,
-        "filters": {"outage": {"()": WithoutTracebackOfOutage}},
+        "filters": {"tracebacks": {"()": WithoutNeedlessTraceback}},
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
                 "formatter": style,
-                "filters": ["outage"],
+                "filters": ["tracebacks"],
                 "stream": "ext://sys.stderr",
             }
         },

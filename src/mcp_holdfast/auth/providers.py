@@ -14,6 +14,7 @@ from fastmcp.server.auth.providers.debug import DebugTokenVerifier
 from fastmcp.server.auth.providers.in_memory import InMemoryOAuthProvider
 from fastmcp.server.auth.providers.introspection import IntrospectionTokenVerifier
 from fastmcp.server.auth.providers.jwt import JWTVerifier
+from key_value.aio.adapters.pydantic import PydanticAdapter
 from key_value.aio.protocols import AsyncKeyValue
 from pydantic import SecretStr, ValidationError
 
@@ -113,9 +114,11 @@ class ProviderPlan:
                 client_storage=client_storage, jwt_signing_key=jwt_signing_key
             )
         try:
-            return self.provider_class(**arguments)
+            provider = self.provider_class(**arguments)
         except Exception as error:  # noqa: BLE001 - a constructor may raise anything, and all of it stops the start
             raise ConfigurationError([self._refusal(error)]) from None
+        _take_strange_records_for_missing(provider)
+        return provider
 
     def _refusal(self, error: Exception) -> Problem:
         reason = _reason(error)
@@ -124,6 +127,13 @@ class ProviderPlan:
         variables = ", ".join(self.variables[name] for name in suspects if name in self.variables)
         remedy = f"Check {variables}" if variables else "Check what it needs"
         return Problem(SELECTOR, f"{self.provider_class.__name__} cannot be built: {reason}", remedy)
+
+
+def _take_strange_records_for_missing(provider: AuthProvider) -> None:
+    """A record of another form, as another version may leave it, must not be a failure for ever."""
+    for adapter in vars(provider).values():
+        if isinstance(adapter, PydanticAdapter):
+            adapter._raise_on_validation_error = False
 
 
 def plan_provider(name: str, environment: Environment, *, base_url: str) -> ProviderPlan:

@@ -144,8 +144,10 @@ class Sessions:
         session = await self.get(identifier)
         if session is None:
             return False
-        await apply_deletes(self._store, [(collection, key) for collection, key, _ in session.records])
-        # Last, so that a kill in between leaves a session that can be seen and revoked again.
+        places = [(collection, key) for collection, key, _ in session.records]
+        # A kill in between must leave what leads here again: the tokens, and the session in the list.
+        await apply_deletes(self._store, [place for place in places if place[0] != TOKENS])
+        await apply_deletes(self._store, [place for place in places if place[0] == TOKENS])
         await self._sessions.delete(identifier)
         self.on_revoked()
         log.warning("ended a session", extra={"reason": reason, "session": identifier[:8], "client": session.client_id})
