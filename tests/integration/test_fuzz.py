@@ -342,9 +342,8 @@ def test_a_broken_multipart_body_is_refused(party: Party, path: str) -> None:
     assert 400 <= answer.status < 500, answer.text
 
 
+@pytest.mark.parametrize("party", ["identity provider"], indirect=True)
 def test_a_wrong_code_of_the_identity_provider_is_refused(party: Party) -> None:
-    if party.login != "identity provider":
-        pytest.skip("nobody sends codes")
     person = ProxyPerson(quick=True)
     allowed = person.allow(person.open(party.client.authorize().headers["location"]))
     callback = httpx.URL(person.sign_in(allowed.headers["location"])).copy_set_param("code", f"{MARK} wrong")
@@ -426,8 +425,6 @@ def everything_that_is_asked(party: Party) -> list[httpx.Response]:
 @pytest.fixture
 def prepare(party: Party, tmp_path: Path) -> Prepare:
     """Put the volume back to what it was and sign in anew; let others hold leases, where these are to be changed."""
-    if party.login == "memory":
-        pytest.skip("nothing lies on a volume")
     shutil.copytree(party.directory, tmp_path / "kept")
 
     async def hold_leases() -> None:
@@ -447,6 +444,7 @@ def prepare(party: Party, tmp_path: Path) -> Prepare:
     return prepare
 
 
+@pytest.mark.parametrize("party", ["local login", "identity provider"], indirect=True)
 @examples
 @given(data=st.data())
 def test_no_file_breaks_the_server(party: Party, prepare: Prepare, data: st.DataObject) -> None:
@@ -459,6 +457,7 @@ def test_no_file_breaks_the_server(party: Party, prepare: Prepare, data: st.Data
     check_every_answer(party)
 
 
+@pytest.mark.parametrize("party", ["local login", "identity provider"], indirect=True)
 @examples
 @given(data=st.data())
 def test_no_sealed_record_breaks_the_server(party: Party, prepare: Prepare, data: st.DataObject) -> None:
