@@ -27,7 +27,7 @@ from mcp_holdfast.auth.sessions import Sessions
 from mcp_holdfast.auth.upstream import watch_outgoing_requests
 from mcp_holdfast.auth.verification import refresh_upstream_one_at_a_time, remember_verified_tokens
 from mcp_holdfast.http.health import Readiness, health_routes
-from mcp_holdfast.http.limits import OAuthBodyLimit
+from mcp_holdfast.http.limits import AuthorizationLimits, OAuthBodyLimit
 from mcp_holdfast.http.outage import OutageAnswer
 from mcp_holdfast.http.registration import RegistrationLimits
 from mcp_holdfast.payload import load_payload
@@ -50,6 +50,8 @@ from mcp_holdfast.storage.volume import MEMORY_FILE_SYSTEMS, mount_of, volume_pr
 log = logging.getLogger(__name__)
 
 MCP_PATH = "/mcp"
+SIGN_INS_A_REGISTRATION = 3
+"""How often a client may begin a sign-in for each time that it may register."""
 
 
 class StorageStatus:
@@ -166,10 +168,13 @@ def _login_layers(
         refresh_upstream_one_at_a_time(provider, leases)
     advertise_revocation(provider)
     shield = Shield()
-    callback = []
+    proxy = []
     if isinstance(provider, OAuthProxy):
         path = provider._redirect_path
-        callback.append(Middleware(CallbackEndpoint, path=path, store=store, leases=leases, shield=shield))
+        proxy.append(
+            Middleware(AuthorizationLimits, per_minute=SIGN_INS_A_REGISTRATION * settings.registrations_per_minute)
+        )
+        proxy.append(Middleware(CallbackEndpoint, path=path, store=store, leases=leases, shield=shield))
     limits = partial(
         RegistrationLimits,
         registrations=registrations,
@@ -187,7 +192,7 @@ def _login_layers(
     return [
         Middleware(limits),
         Middleware(TokenEndpoint, exchange=exchange, shield=shield),
-        *callback,
+        *proxy,
         Middleware(Revocation, provider=provider, store=store, sessions=sessions),
     ]
 

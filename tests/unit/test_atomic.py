@@ -106,8 +106,8 @@ class TestALease:
         self, replicas: list[AtomicStore]
     ) -> None:
         assert await Leases(replicas[0], lifetime=SHORT).try_to_take("work") is not None
-        async with Leases(replicas[1], lifetime=LONG).hold("work", wait=LONG) as contended:
-            assert contended
+        async with Leases(replicas[1], lifetime=LONG).hold("work", wait=LONG) as turn:
+            assert turn.was_contended
 
     async def test_is_extended_while_its_holder_works(self, replicas: list[AtomicStore]) -> None:
         async with Leases(replicas[0], lifetime=SHORT).hold("work", wait=LONG):
@@ -120,8 +120,8 @@ class TestALease:
         with pytest.raises(ZeroDivisionError):
             async with leases.hold("work", wait=0):
                 raise ZeroDivisionError
-        async with Leases(replicas[1], lifetime=LONG).hold("work", wait=0) as contended:
-            assert not contended
+        async with Leases(replicas[1], lifetime=LONG).hold("work", wait=0) as turn:
+            assert not turn.was_contended
 
     async def test_that_ran_out_is_not_given_back_in_the_name_of_its_next_holder(
         self, replicas: list[AtomicStore]

@@ -19,6 +19,7 @@ from starlette.types import Message
 
 from harness.oauth import REDIRECT_URI, OAuthClient
 from mcp_holdfast.auth.exchange import Exchange, Shield, TokenEndpoint
+from mcp_holdfast.auth.exchange.shield import Delivery
 from mcp_holdfast.auth.sessions import SESSIONS, TOKENS, Sessions
 from mcp_holdfast.http.outage import OutageAnswer
 from mcp_holdfast.storage import open_store
@@ -41,6 +42,7 @@ class StoringProvider(InMemoryOAuthProvider):
 
     def __init__(self, store: AtomicStore) -> None:
         super().__init__(base_url=URL, client_registration_options=ClientRegistrationOptions(enabled=True))
+        self.below = store
         self.store = JournaledStore(store)
         self.go_on = asyncio.Event()
         self.go_on.set()
@@ -271,6 +273,25 @@ async def test_what_was_cut_off_after_its_record_is_finished_when_it_is_repeated
     assert (await http.post("/token", data=form)).status_code == 200
     assert len(await records(store, SESSIONS)) == 1
     assert provider.exchanges == 1
+
+
+async def test_a_token_whose_successor_was_used_was_answered(
+    http: httpx.AsyncClient, provider: StoringProvider, app: Starlette, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the note that an answer was sent got lost, whoever has the old token must not get the new one for ever."""
+    first = await refresh_of(http, await code_of(provider))
+
+    async def never_sent(_: Delivery) -> bool:
+        return False
+
+    monkeypatch.setattr(Delivery, "was_sent", never_sent)
+    async with replica(compose(provider, provider.below, grace=0)) as strict:
+        answered = (await strict.post("/token", data=first)).json()
+        assert (await strict.post("/token", data=first)).json() == answered
+        second = {**first, "refresh_token": answered["refresh_token"]}
+        assert (await strict.post("/token", data=second)).status_code == 200
+        assert (await strict.post("/token", data=first)).json()["error"] == "invalid_grant"
+    assert await records(provider.below, SESSIONS) == []
 
 
 async def test_of_two_that_both_held_the_lease_only_the_first_to_record_counts(provider: StoringProvider) -> None:

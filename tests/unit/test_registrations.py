@@ -29,7 +29,8 @@ from mcp_holdfast.auth.registrations import (
     Registrations,
     network_of,
 )
-from mcp_holdfast.http.registration import Allowance, RegistrationLimits
+from mcp_holdfast.http.limits import Allowance
+from mcp_holdfast.http.registration import RegistrationLimits
 from mcp_holdfast.settings import ConfigurationError, Environment
 from mcp_holdfast.storage import open_store
 from mcp_holdfast.storage.atomic import AtomicStore

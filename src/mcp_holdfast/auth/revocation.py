@@ -13,11 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mcp_holdfast.asgi import REVOCATION, is_post, replay
+from mcp_holdfast import outage
+from mcp_holdfast.asgi import REVOCATION, is_post, is_text, replay
 from mcp_holdfast.auth.clients import NO_STORE, authenticator_of, error_response
 from mcp_holdfast.auth.sessions import Session, Sessions, TokenKind, token_key
 from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
-from mcp_holdfast.storage.atomic import AtomicStore
+from mcp_holdfast.storage.atomic import AtomicStore, LeaseBusy
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Revocation:
         body = await http.body()
         form = await Request(http.scope, replay(body, http.receive)).form()
         token = form.get("token")
-        if not isinstance(token, str) or not token:
+        if not isinstance(token, str) or not token or not is_text(token):
             return error_response(400, "invalid_request", "token is missing (RFC 7009, section 2.1)")
         try:
             client = await self._authenticator.authenticate_request(Request(http.scope, replay(body, http.receive)))
@@ -62,20 +63,22 @@ class Revocation:
         return Response(status_code=200, headers=NO_STORE)
 
     async def _end(self, identifier: str) -> None:
-        session = await self._sessions.get(identifier)
-        if session is None:
-            return
-        upstream_tokens = await self._upstream_tokens(session)
-        # First here, so that the session is over even if the identity provider cannot be told.
-        await self._sessions.revoke(identifier, "its client asked for it")
+        upstream_tokens: list[Mapping[str, object]] = []
+
+        async def remember_upstream_tokens(session: Session) -> None:
+            keys = [key for collection, key in session.places if collection == UPSTREAM_TOKENS]
+            found = [await self._store.get(key, collection=UPSTREAM_TOKENS) for key in keys]
+            upstream_tokens.extend(record for record in found if record is not None)
+
+        try:
+            # First here, so that the session is over even if the identity provider cannot be told.
+            await self._sessions.revoke(identifier, "its client asked for it", before=remember_upstream_tokens)
+        except LeaseBusy:
+            outage.note("the session is still being refreshed")
+            raise
         if isinstance(self._provider, OAuthProxy):
             for tokens in upstream_tokens:
                 await revoke_upstream(self._provider, tokens)
-
-    async def _upstream_tokens(self, session: Session) -> list[Mapping[str, object]]:
-        keys = [key for collection, key, _ in session.records if collection == UPSTREAM_TOKENS]
-        found = [await self._store.get(key, collection=UPSTREAM_TOKENS) for key in keys]
-        return [record for record in found if record is not None]
 
 
 async def revoke_upstream(provider: OAuthProxy, tokens: Mapping[str, object]) -> None:

@@ -3,12 +3,14 @@
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
 from typing import Literal
 
 from key_value.aio.adapters.pydantic import PydanticAdapter
 from pydantic import BaseModel, ValidationError
 
+from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
 from mcp_holdfast.storage.atomic import AtomicStore, Leases
 from mcp_holdfast.storage.journal import Place, apply_deletes
 
@@ -41,6 +43,11 @@ class Session(BaseModel):
         times = [expires_at for _, _, expires_at in self.records]
         return None if None in times else max((time for time in times if time is not None), default=self.created_at)
 
+    @property
+    def places(self) -> list[Place]:
+        """Where its records are."""
+        return [(collection, key) for collection, key, _ in self.records]
+
     def changed_by(self, writes: dict[Place, float | None], deletes: Iterable[Place]) -> "Session":
         """The session after an exchange that wrote and deleted these records."""
         now = time.time()
@@ -65,7 +72,8 @@ class Token(BaseModel):
 
     `session` is the session that it belongs to. Once it was exchanged, `spent_at` says when (seconds since the epoch),
     `request` is the hash of that request, and `answer` the answer, sealed with the token itself; `after`,
-    `issued` and `deleted` are what is still to be stored and deleted then. `delivered_at` says when it was sent.
+    `issued` and `deleted` are what is still to be stored and deleted then. `delivered_at` says when it was sent, and
+    `delivered_by` by which run of the server.
     """
 
     kind: TokenKind
@@ -78,11 +86,15 @@ class Token(BaseModel):
     issued: list[Issued] = []
     deleted: list[Place] = []
     delivered_at: float | None = None
+    delivered_by: str = ""
 
 
 def token_key(kind: TokenKind, token: str) -> str:
     """The key of a token's record; it does not tell the token."""
     return hashlib.sha256(f"{kind} {token}".encode()).hexdigest()
+
+
+BeforeDeleting = Callable[[Session], Awaitable[None]]
 
 
 class Sessions:
@@ -129,26 +141,37 @@ class Sessions:
         """The name of the lease that whoever changes a session holds."""
         return f"session {identifier}"
 
-    async def revoke(self, identifier: str, reason: str) -> bool:
+    async def revoke(self, identifier: str, reason: str, *, before: BeforeDeleting | None = None) -> bool:
         """End a session: none of its tokens is good for anything afterwards. Tell whether there was one.
+
+        `before` is awaited with the session as it is when nobody can refresh it any more.
 
         Raises:
             LeaseBusy: it is being refreshed, for unusually long.
 
         """
         async with self._leases.hold(self.turn(identifier), wait=LONGEST_WAIT):
-            return await self.revoke_in_turn(identifier, reason)
+            return await self.revoke_in_turn(identifier, reason, before=before)
 
-    async def revoke_in_turn(self, identifier: str, reason: str) -> bool:
+    async def revoke_in_turn(self, identifier: str, reason: str, *, before: BeforeDeleting | None = None) -> bool:
         """Do what `revoke` does, for who holds the session's lease already."""
         session = await self.get(identifier)
         if session is None:
             return False
-        places = [(collection, key) for collection, key, _ in session.records]
-        # A kill in between must leave what leads here again: the tokens, and the session in the list.
-        await apply_deletes(self._store, [place for place in places if place[0] != TOKENS])
-        await apply_deletes(self._store, [place for place in places if place[0] == TOKENS])
-        await self._sessions.delete(identifier)
+        async with AsyncExitStack() as leases:
+            for place in session.places:
+                if place[0] == UPSTREAM_TOKENS:
+                    # A call may be refreshing it at the identity provider, and would write it back.
+                    await leases.enter_async_context(self._leases.hold(" ".join(place), wait=LONGEST_WAIT))
+            if before is not None:
+                await before(session)
+            await self._delete(identifier, session)
         self.on_revoked()
         log.warning("ended a session", extra={"reason": reason, "session": identifier[:8], "client": session.client_id})
         return True
+
+    async def _delete(self, identifier: str, session: Session) -> None:
+        # A kill in between must leave what leads here again: the tokens, and the session in the list.
+        await apply_deletes(self._store, [place for place in session.places if place[0] != TOKENS])
+        await apply_deletes(self._store, [place for place in session.places if place[0] == TOKENS])
+        await self._sessions.delete(identifier)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -9,6 +10,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from cachetools import TLRUCache
 from fastmcp.server.auth.auth import AccessToken, AuthProvider
 from fastmcp.server.auth.oauth_proxy import OAuthProxy
+from joserfc import jws
+from joserfc.errors import JoseError
 
 from mcp_holdfast import outage
 from mcp_holdfast.auth.sessions import LONGEST_WAIT
@@ -35,6 +38,7 @@ class VerifiedTokens:
     def __init__(self, verify: Verify, *, lifetime: float) -> None:
         self._verify = verify
         self._lifetime = lifetime
+        self._revocations = 0
         self._asking: dict[str, asyncio.Task[tuple[AccessToken | None, list[str]]]] = {}
         self._known: TLRUCache[str, Verified] = TLRUCache(LARGEST_CACHE, lambda _, known, __: known[1], time.time)
 
@@ -42,15 +46,17 @@ class VerifiedTokens:
         key = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
         if (known := self._known.get(key)) is not None:
             return known[0].model_copy(deep=True)
+        until, revocations = time.time() + self._lifetime, self._revocations
         verified = await self._ask_shielded(key, token)
-        if verified is not None and self._lifetime > 0:
-            until = time.time() + self._lifetime
-            self._known[key] = verified, min(until, verified.expires_at or until)
-            return verified.model_copy(deep=True)
-        return verified
+        if verified is None:
+            return None
+        if revocations == self._revocations:
+            self._known[key] = verified, min(until, verified.expires_at or until, _expiry_of(token) or until)
+        return verified.model_copy(deep=True)
 
     def forget(self) -> None:
         """Ask the provider again for every token: a session was revoked."""
+        self._revocations += 1
         self._known.clear()
 
     async def _ask_shielded(self, key: str, token: str) -> AccessToken | None:
@@ -80,6 +86,15 @@ class VerifiedTokens:
                 if not causes:
                     raise
                 return None, causes
+
+
+def _expiry_of(token: str) -> float | None:
+    """When a token that was found good expires by its own claims, in seconds since the epoch, where it is a JWT."""
+    try:
+        claims = json.loads(jws.extract_compact(token.encode()).payload)
+        return float(claims["exp"])
+    except (JoseError, KeyError, TypeError, ValueError):
+        return None
 
 
 def remember_verified_tokens(provider: AuthProvider, *, lifetime: float) -> VerifiedTokens:

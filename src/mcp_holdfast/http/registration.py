@@ -4,8 +4,7 @@ import json
 import logging
 import math
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +23,7 @@ from mcp_holdfast.auth.registrations import (
     network_of,
     parsed,
 )
+from mcp_holdfast.http.limits import MOST_NETWORKS, Allowance, address_of
 from mcp_holdfast.storage.journal import Journal, keeping_journal
 
 log = logging.getLogger(__name__)
@@ -34,28 +34,6 @@ LONGEST_REGISTRATION = 8 * 1024
 LONGEST_NAME = 200
 MOST_REDIRECT_URIS = 10
 MOST_PER_MINUTE_OF_ALL = 300
-MOST_NETWORKS = 10_000
-
-
-class Allowance:
-    """So many a minute for each name, as many of them at once after a pause; for the names that were seen last."""
-
-    def __init__(self, per_minute: int, *, most_names: int = 1, now: Callable[[], float] = time.monotonic) -> None:
-        self._per_minute = per_minute
-        self._most_names = most_names
-        self._now = now
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def take(self, name: str = "") -> float:
-        """Take one and return 0, or return the seconds until there is one."""
-        now = self._now()
-        left, since = self._left.pop(name, (float(self._per_minute), now))
-        left = min(self._per_minute, left + (now - since) * self._per_minute / 60)
-        wait = 0.0 if left >= 1 else (1 - left) * 60 / self._per_minute
-        self._left[name] = (left if wait else left - 1, now)
-        if len(self._left) > self._most_names:
-            self._left.popitem(last=False)
-        return wait
 
 
 class RegistrationLimits:
@@ -94,10 +72,10 @@ class RegistrationLimits:
         await response(scope, receive, send)
 
     def _check_rate(self, scope: Scope) -> Response | None:
-        wait = self._of_one.take(network_of(_address(scope))) or self._of_all.take()
+        wait = self._of_one.take(network_of(address_of(scope))) or self._of_all.take()
         if not wait:
             return None
-        log.info("refused a registration: too many a minute", extra={"address": _address(scope)})
+        log.info("refused a registration: too many a minute", extra={"address": address_of(scope)})
         seconds = max(1, math.ceil(wait))
         response = _error(429, "too_many_requests", f"too many clients are registering; try again in {seconds} s")
         response.headers["Retry-After"] = str(seconds)
@@ -110,7 +88,7 @@ class RegistrationLimits:
         metadata = _metadata_in(body)
         if refused := self._refuse(metadata):
             return refused
-        fingerprint = fingerprint_of(metadata, address=_address(scope), origin=Headers(scope=scope).get("origin", ""))
+        fingerprint = fingerprint_of(metadata, address=address_of(scope), origin=Headers(scope=scope).get("origin", ""))
         recorded = await self._registrations.recorded_answer(fingerprint) if fingerprint else None
         if recorded is not None:
             return response_of(
@@ -172,11 +150,6 @@ class RegistrationLimits:
             headers = [(header.decode("latin-1"), value.decode("latin-1")) for header, value in answer.headers]
             recorded = RecordedAnswer(client_id=client["client_id"], headers=headers, body=answer.body.decode())
             await self._registrations.record_answer(fingerprint, recorded)
-
-
-def _address(scope: Scope) -> str:
-    client = scope.get("client")
-    return client[0] if client else ""
 
 
 def _metadata_in(body: bytes) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakValueDictionary
 
@@ -15,6 +17,7 @@ log = logging.getLogger(__name__)
 
 LEASES = "holdfast_leases"
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
+SHORTEST_WAIT = 0.001
 PAUSE_WHILE_THE_STORE_FAILS = 0.2
 OUTAGE_IS_RECENT_FOR, HOLDERS_GO_FIRST_FOR = 3.0, 1.0
 """In seconds. After an outage the holder of a lease that ran out meanwhile writes down first what it has."""
@@ -51,6 +54,7 @@ class Leases:
         self._lifetime = lifetime
         # Within a process a lock tells at once who is next, and a holder that cannot reach the store keeps its turn.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._interested: Counter[str] = Counter()
         self._store_failed_at = -OUTAGE_IS_RECENT_FOR
 
     async def try_to_take(self, name: str) -> "Lease | None":
@@ -63,8 +67,8 @@ class Leases:
             raise
 
     @asynccontextmanager
-    async def hold(self, name: str, *, wait: float) -> AsyncIterator[bool]:
-        """Wait up to `wait` seconds for the lease and hold it inside the block; yields whether somebody else had it.
+    async def hold(self, name: str, *, wait: float) -> AsyncIterator["Turn"]:
+        """Wait up to `wait` seconds for the lease and hold it inside the block.
 
         Raises:
             LeaseBusy: it did not become free in time.
@@ -72,22 +76,29 @@ class Leases:
         """
         deadline = asyncio.get_running_loop().time() + wait
         turn = self._turns.setdefault(name, asyncio.Lock())
-        contended = turn.locked()
-        if contended:
-            try:
-                await asyncio.wait_for(turn.acquire(), wait)
-            except TimeoutError:
+        contended = self._interested[name] > 0
+        self._interested[name] += 1
+        try:
+            await asyncio.wait_for(turn.acquire(), max(wait, SHORTEST_WAIT))
+        except BaseException as error:
+            self._lose_interest(name)
+            if isinstance(error, TimeoutError):
                 raise LeaseBusy(name) from None
-        else:
-            await turn.acquire()
+            raise
         try:
             lease, had_to_wait = await self._wait_for(name, deadline)
             async with lease:
                 if asyncio.get_running_loop().time() < self._store_failed_at + OUTAGE_IS_RECENT_FOR:
                     await asyncio.sleep(HOLDERS_GO_FIRST_FOR)
-                yield contended or had_to_wait
+                yield Turn(lease, was_contended=contended or had_to_wait)
         finally:
             turn.release()
+            self._lose_interest(name)
+
+    def _lose_interest(self, name: str) -> None:
+        self._interested[name] -= 1
+        if not self._interested[name]:
+            del self._interested[name]
 
     async def _wait_for(self, name: str, deadline: float) -> tuple["Lease", bool]:
         pause = FIRST_PAUSE
@@ -103,6 +114,20 @@ class Leases:
         return lease, had_to_wait
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Somebody's time with a lease."""
+
+    lease: "Lease"
+    was_contended: bool
+    """Whether somebody else had it when this one came."""
+
+    @property
+    def was_lost(self) -> bool:
+        """Whether it ran out, so that somebody else may have it."""
+        return not self.lease.is_held
+
+
 class Lease:
     """A lease that was taken; extended until the block ends, then given back."""
 
@@ -113,6 +138,10 @@ class Lease:
         self._record = {"holder": secrets.token_hex(8)}
         self._extending: asyncio.Task[None] | None = None
         self._held_until = 0.0
+
+    @property
+    def is_held(self) -> bool:
+        return asyncio.get_running_loop().time() < self._held_until
 
     async def take(self) -> bool:
         asked_at = asyncio.get_running_loop().time()
@@ -129,7 +158,7 @@ class Lease:
             self._extending.cancel()
             await asyncio.wait([self._extending])
         # Past its time it may be somebody else's, and must not be given back in their name.
-        if asyncio.get_running_loop().time() < self._held_until:
+        if self.is_held:
             try:
                 await self._store.delete(self._name, collection=LEASES)
             except Exception as error:  # noqa: BLE001  # it ends by itself

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import json
 import logging
+import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -30,7 +31,7 @@ from mcp_holdfast.auth.exchange.request import TokenRequest
 from mcp_holdfast.auth.exchange.shield import Delivery, Unfinished
 from mcp_holdfast.auth.sessions import LONGEST_WAIT, TOKENS, Issued, Session, Sessions, Token, TokenKind, token_key
 from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
-from mcp_holdfast.storage.atomic import AtomicStore, Leases
+from mcp_holdfast.storage.atomic import AtomicStore, Leases, Turn
 from mcp_holdfast.storage.journal import BeforeReading, Journal, Place, apply_deletes, keeping_journal
 from mcp_holdfast.storage.keys import derive_key
 
@@ -45,6 +46,9 @@ LOST_CODE_ANSWER_KEPT_FOR = 600.0
 
 REMEMBERED_FOR: Mapping[TokenKind, float] = {"authorization_code": 86400.0, "refresh_token": 30 * 86400.0}
 """Seconds for which a spent code or refresh token is told apart from an unknown one."""
+
+THIS_RUN = secrets.token_hex(8)
+"""Tells this server's processes, which share a clock, from those of other replicas."""
 
 SUBJECT_CLAIMS = ("preferred_username", "email", "login", "sub")
 
@@ -100,14 +104,12 @@ class Exchange:
         await exchange(request, ask_provider, delivery)
 
     async def _redeem(self, request: TokenRequest, ask_provider: Ask, delivery: Delivery) -> None:
-        arrived_at = time.time()
-        async with self._leases.hold(f"code {request.key}", wait=LONGEST_WAIT) as contended:
+        async with self._leases.hold(f"code {request.key}", wait=LONGEST_WAIT) as turn:
             token = await self._sessions.token(request.key)
             if token is None:
                 answer = await self._exchange_code(request, ask_provider)
             else:
-                is_replay = not contended or arrived_at > (token.delivered_at or arrived_at)
-                answer = await self._answer_spent_code(request, token, is_replay=is_replay)
+                answer = await self._answer_spent_code(request, token, turn)
             delivery.give(answer.response)
             # Still holding the lease: whether a second use is a replay depends on whether the answer was sent.
             await self._note_delivery(request, answer, delivery)
@@ -122,18 +124,20 @@ class Exchange:
         record = _record_of(request, journal, uuid.uuid4().hex, session, response)
         await self._registrations.keep(record.client_id)
         if not await self._sessions.add_token(request.key, record, lifetime=REMEMBERED_FOR[request.kind]):
-            # Our lease ran out and somebody else was first: what this exchange issued must not live.
-            await apply_deletes(self._store, list(journal.writes))
+            # Our lease ran out and somebody else was first: what only this exchange issued must not live.
+            await self._discard(journal, request)
             return _invalid_grant("the authorization code was used before; sign in again")
         await self._finish(record)
         self._audit("issued tokens", "code_redeemed", record)
         return Answer(response, record)
 
-    async def _answer_spent_code(self, request: TokenRequest, token: Token, *, is_replay: bool) -> Answer:
-        lost = token.delivered_at is None and _is_recent(token, LOST_CODE_ANSWER_KEPT_FOR)
-        if lost and (answer := await self._repeat(request, token)) is not None:
+    async def _answer_spent_code(self, request: TokenRequest, token: Token, turn: Turn) -> Answer:
+        if not await self._is_its_client(request, token):
+            return _invalid_client()
+        lost = _is_recent(token, LOST_CODE_ANSWER_KEPT_FOR) and await self._was_lost(token)
+        if lost and (answer := await self._repeat(request, token, lost=True)) is not None:
             return answer
-        if is_replay and not lost:
+        if _is_replay(request, token, turn) and not lost:
             # RFC 6749, section 4.1.2
             await self._sessions.revoke(token.session, "an authorization code was used twice")
             self._audit("an authorization code was used twice", "code_replayed", token)
@@ -141,27 +145,36 @@ class Exchange:
 
     async def _refresh(self, request: TokenRequest, ask_provider: Ask, delivery: Delivery) -> None:
         token = await self._sessions.token(request.key)
-        turn = self._sessions.turn(token.session) if token else f"refresh {request.key}"
-        async with self._leases.hold(turn, wait=LONGEST_WAIT), self._one_refresh_upstream() as before_reading:
-            answer = await self._refresh_in_turn(request, ask_provider, before_reading)
+        name = self._sessions.turn(token.session) if token else f"refresh {request.key}"
+        async with self._leases.hold(name, wait=LONGEST_WAIT) as turn, self._one_refresh_upstream() as before_reading:
+            answer = await self._refresh_in_turn(request, ask_provider, before_reading, turn)
             # It is recorded: no need to let the client wait until the leases are given back.
             delivery.give(answer.response)
         await self._note_delivery(request, answer, delivery)
 
-    async def _refresh_in_turn(self, request: TokenRequest, ask_provider: Ask, before_reading: BeforeReading) -> Answer:
+    async def _refresh_in_turn(
+        self, request: TokenRequest, ask_provider: Ask, before_reading: BeforeReading, turn: Turn
+    ) -> Answer:
         token = await self._sessions.token(request.key)
         if token is None:
             # From before there were sessions, or not a token of ours: the provider knows.
-            return await self._exchange_refresh_token(request, ask_provider, before_reading, uuid.uuid4().hex, None)
+            return await self._exchange_refresh_token(
+                request, ask_provider, before_reading, turn, uuid.uuid4().hex, None
+            )
         session = await self._sessions.get(token.session)
         if session is None:
             return _invalid_grant("the session was revoked; sign in again")
         if token.spent_at is None:
-            return await self._exchange_refresh_token(request, ask_provider, before_reading, token.session, session)
-        if token.delivered_at is None or _is_recent(token, self._grace):
-            repeated = await self._repeat(request, token)
+            return await self._exchange_refresh_token(
+                request, ask_provider, before_reading, turn, token.session, session
+            )
+        if not await self._is_its_client(request, token):
+            return _invalid_client()
+        lost = await self._was_lost(token)
+        if lost or _is_recent(token, self._grace):
+            repeated = await self._repeat(request, token, lost=lost)
             return repeated or _invalid_grant("the refresh token was used before, in another request")
-        if await self._is_its_client(request, token):
+        if _is_replay(request, token, turn):
             # RFC 9700, section 4.14.2
             await self._sessions.revoke_in_turn(token.session, "a refresh token was used again after its grace time")
             self._audit("a refresh token was used again", "refresh_token_reused", token)
@@ -172,6 +185,7 @@ class Exchange:
         request: TokenRequest,
         ask_provider: Ask,
         before_reading: BeforeReading,
+        turn: Turn,
         identifier: str,
         session: Session | None,
     ) -> Answer:
@@ -186,6 +200,9 @@ class Exchange:
             # The provider does not rotate: the token stays good, and no answer can get lost.
             await self._finish(record)
             return Answer(response)
+        if turn.was_lost:
+            outage.note("another replica took over the exchange of this refresh token")
+            raise Unfinished
         await self._sessions.save_token(request.key, record, lifetime=REMEMBERED_FOR[request.kind])
         await self._finish(record)
         self._audit("issued tokens", "refreshed", record)
@@ -205,29 +222,43 @@ class Exchange:
         token = Token(kind=issued.kind, session=record.session, client_id=record.client_id)
         await self._sessions.save_token(issued.key, token, lifetime=max(1.0, issued.expires_at - time.time()))
 
-    async def _repeat(self, request: TokenRequest, token: Token) -> Answer | None:
-        """Give the recorded answer, to the same request of the same client; None if this is another one."""
-        if token.request != request.fingerprint or not await self._is_its_client(request, token):
+    async def _was_lost(self, token: Token) -> bool:
+        """Whether nobody has got the answer, as far as can be told: who uses what it issued has got it."""
+        if token.delivered_at is not None:
+            return False
+        followed = [await self._sessions.token(issued.key) for issued in token.issued if issued.kind == "refresh_token"]
+        return not any(next_token is not None and next_token.spent_at is not None for next_token in followed)
+
+    async def _repeat(self, request: TokenRequest, token: Token, *, lost: bool) -> Answer | None:
+        """Give the recorded answer, to the same request; None if this is another one."""
+        if token.request != request.fingerprint:
             return None
         body = open_with(request.credential, token.answer)
         if body is None:
             return None
-        was_lost = token.delivered_at is None
-        if was_lost:
+        if lost:
             await self._finish(token)
         self._audit("gave an answer again", "answer_repeated", token)
-        return Answer(Response(body, 200, NO_STORE, "application/json"), token if was_lost else None)
+        return Answer(Response(body, 200, NO_STORE, "application/json"), token if lost else None)
 
     async def _note_delivery(self, request: TokenRequest, answer: Answer, delivery: Delivery) -> None:
         if answer.record is None or not await delivery.was_sent():
             return
-        update: dict[str, Any] = {"delivered_at": time.time(), "after": None, "issued": [], "deleted": []}
+        update: dict[str, Any] = {"delivered_at": time.time(), "delivered_by": THIS_RUN}
+        update |= {"after": None, "issued": [], "deleted": []}
         if request.kind == "authorization_code":
             await asyncio.sleep(ON_ITS_WAY_FOR)
         if request.kind == "authorization_code" or not self._grace:
             update["answer"] = ""
         delivered = answer.record.model_copy(update=update)
         await self._sessions.save_token(request.key, delivered, lifetime=REMEMBERED_FOR[request.kind])
+
+    async def _discard(self, journal: Journal, request: TokenRequest) -> None:
+        """Delete what an exchange wrote that came too late, but not what it shares with the one that was in time."""
+        winner = await self._sessions.token(request.key)
+        session = await self._sessions.get(winner.session) if winner else None
+        shared = {(collection, key) for collection, key, _ in session.records} if session else set()
+        await apply_deletes(self._store, sorted(journal.writes.keys() - shared))
 
     async def _is_its_client(self, request: TokenRequest, token: Token) -> bool:
         try:
@@ -296,7 +327,11 @@ def _record_of(request: TokenRequest, journal: Journal, identifier: str, session
         issued.append(Issued(key=token_key("refresh_token", refresh_token), kind="refresh_token", expires_at=longest))
     stays = request.kind == "refresh_token" and refresh_token in {None, request.credential}
     writes = journal.writes | {(TOKENS, token.key): token.expires_at for token in issued}
-    after = session.changed_by(writes, journal.deletes if stays else journal.deletes | {(TOKENS, request.key)})
+    if request.kind == "authorization_code":
+        # So that a code whose session was revoked is as unknown as the session.
+        writes[TOKENS, request.key] = now + REMEMBERED_FOR[request.kind]
+    spent = {(TOKENS, request.key)} if request.kind == "refresh_token" and not stays else set()
+    after = session.changed_by(writes, journal.deletes | spent)
     if request.kind == "refresh_token":
         after.refreshed_at = now
     return Token(
@@ -331,6 +366,18 @@ def _refusal(response: Response) -> Answer:
 
 def _invalid_grant(description: str) -> Answer:
     return Answer(error_response(401, "invalid_grant", description))
+
+
+def _invalid_client() -> Answer:
+    return Answer(error_response(401, "invalid_client", "the client is not the one that this was issued to"))
+
+
+def _is_replay(request: TokenRequest, token: Token, turn: Turn) -> bool:
+    """Whether a request came after the answer, and not beside the one that got it."""
+    if not turn.was_contended:
+        return True
+    # Times are compared on one machine only: the clocks of others differ.
+    return token.delivered_by == THIS_RUN and request.arrived_at > (token.delivered_at or request.arrived_at)
 
 
 def _is_recent(token: Token, seconds: float) -> bool:

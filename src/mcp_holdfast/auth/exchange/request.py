@@ -2,14 +2,15 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
-from mcp_holdfast.asgi import replay
+from mcp_holdfast.asgi import is_text, replay
 from mcp_holdfast.auth.sessions import TokenKind, token_key
 
 PARAMETERS: Mapping[str, tuple[str, TokenKind]] = {
@@ -33,6 +34,8 @@ class TokenRequest:
     form: Mapping[str, str]
     kind: TokenKind
     credential: str
+    arrived_at: float = field(default_factory=time.time)
+    """In seconds since the epoch."""
 
     @property
     def key(self) -> str:
@@ -68,6 +71,8 @@ async def read_token_request(http: Request) -> tuple[bytes, TokenRequest | None]
     parameters = {name: value for name, value in form.multi_items() if isinstance(value, str)}
     if len(parameters) != len(form.multi_items()):
         raise MalformedRequest("a parameter is repeated or is a file")
+    if not all(map(is_text, parameters.values())):
+        raise MalformedRequest("a parameter is no text")
     name, kind = PARAMETERS.get(parameters.get("grant_type", ""), ("", None))
     if kind is None or not parameters.get(name):
         return body, None
