@@ -244,7 +244,7 @@ class Exchange:
     async def _note_delivery(self, request: TokenRequest, answer: Answer, delivery: Delivery) -> None:
         if answer.record is None or not await delivery.was_sent():
             return
-        update: dict[str, Any] = {"delivered_at": time.time(), "delivered_by": THIS_RUN}
+        update: dict[str, Any] = {"delivered_at": delivery.sending_since, "delivered_by": THIS_RUN}
         update |= {"after": None, "issued": [], "deleted": []}
         if request.kind == "authorization_code":
             await asyncio.sleep(ON_ITS_WAY_FOR)

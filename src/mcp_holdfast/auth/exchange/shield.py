@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
@@ -31,6 +32,8 @@ class Delivery:
 
     def __init__(self) -> None:
         self._answer: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
+        self.sending_since = 0.0
+        """When it began to be sent, in seconds since the epoch: who has it cannot come back before."""
         self._was_sent: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def give(self, response: Response | None) -> None:
@@ -117,6 +120,7 @@ class _TellingResponse(Response):
         self._delivery = delivery
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._delivery.sending_since = time.time()
         try:
             await super().__call__(scope, receive, send)
         except BaseException:
