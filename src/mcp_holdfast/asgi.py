@@ -32,15 +32,6 @@ def replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-def is_text(value: str) -> bool:
-    """Whether text that a stranger sent can be written in UTF-8: a charset of their choice may make half characters."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 class HeldAnswer:
     """Collects what an application sends, as long as nobody may see it."""
 

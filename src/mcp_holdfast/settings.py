@@ -95,7 +95,7 @@ def read_environment(environ: Mapping[str, str]) -> tuple[Environment, list[Prob
     values = {name: value for name, value in environ.items() if value}
     origins: dict[str, str] = {}
     problems: list[Problem] = []
-    for name in [name for name, value in values.items() if not _is_text(value)]:
+    for name in [name for name, value in values.items() if not is_text(value)]:
         if name in variable_names() or name.startswith(FILE_PREFIXES):
             problems.append(Problem(name, "is not UTF-8 text", "Write it in UTF-8"))
         del values[name]
@@ -124,8 +124,8 @@ def read_environment(environ: Mapping[str, str]) -> tuple[Environment, list[Prob
     return Environment(values, origins), problems
 
 
-def _is_text(value: str) -> bool:
-    """Whether a variable was UTF-8: Python smuggles other bytes in as lone surrogates (PEP 383)."""
+def is_text(value: str) -> bool:
+    """Whether text can be written in UTF-8: variables and strangers may bring lone surrogates (PEP 383)."""
     try:
         value.encode()
     except UnicodeEncodeError:

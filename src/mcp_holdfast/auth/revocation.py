@@ -14,10 +14,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_holdfast import outage
-from mcp_holdfast.asgi import REVOCATION, is_post, is_text, replay
+from mcp_holdfast.asgi import REVOCATION, is_post, replay
 from mcp_holdfast.auth.clients import NO_STORE, authenticator_of, error_response
 from mcp_holdfast.auth.sessions import Session, Sessions, TokenKind, token_key
 from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
+from mcp_holdfast.settings import is_text
 from mcp_holdfast.storage.atomic import AtomicStore, LeaseBusy
 
 log = logging.getLogger(__name__)

@@ -89,7 +89,7 @@ def create_once(path: Path, content: str) -> str:
             os.link(temporary, path)
     finally:
         Path(temporary).unlink()
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
     return path.read_text(encoding="utf-8").strip()
 
 
@@ -100,7 +100,8 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

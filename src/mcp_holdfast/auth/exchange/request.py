@@ -10,8 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
-from mcp_holdfast.asgi import is_text, replay
+from mcp_holdfast.asgi import replay
 from mcp_holdfast.auth.sessions import TokenKind, token_key
+from mcp_holdfast.settings import is_text
 
 PARAMETERS: Mapping[str, tuple[str, TokenKind]] = {
     "authorization_code": ("code", "authorization_code"),

@@ -23,6 +23,7 @@ from key_value.aio.stores.filetree.store import load_or_set_aside
 from mcp_holdfast.storage.backends.backend import Backend
 from mcp_holdfast.storage.backends.swept import EXPIRED_FOR, Swept
 from mcp_holdfast.storage.backends.tree_sweep import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, TreeSweep
+from mcp_holdfast.storage.keys import sync_directory
 
 TRIES = 5
 
@@ -82,7 +83,7 @@ class FileTree(FileTreeStore, Backend):
             with suppress(FileNotFoundError):
                 temporary.unlink()
         if added:
-            _sync_directory(file.parent)
+            sync_directory(file.parent)
         return added
 
     def _link(self, temporary: Path, file: Path) -> bool:
@@ -204,14 +205,6 @@ def _record_names(directory: Path) -> list[str]:
 def _open_directory(directory: Path) -> None:
     with suppress(FileNotFoundError):
         os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def open_filetree(directory: Path) -> FileTree:
