@@ -100,7 +100,7 @@ class JournaledStore:
             await self._store.put(key, value, collection=collection, ttl=ttl)
             return
         ttl = journal.default_ttl if ttl is None else ttl
-        await _persist(journal, lambda: self._store.put(key, value, collection=collection, ttl=ttl))
+        await persist(journal, lambda: self._store.put(key, value, collection=collection, ttl=ttl))
         place = _place(key, collection)
         journal.writes[place] = None if ttl is None else time.time() + float(ttl)
         journal.deletes.discard(place)
@@ -147,7 +147,8 @@ def _place(key: str, collection: str | None) -> Place:
     return collection or DEFAULT_COLLECTION, key
 
 
-async def _persist(journal: Journal, write: Callable[[], Awaitable[Result]]) -> Result:
+async def persist(journal: Journal, write: Callable[[], Awaitable[Result]]) -> Result:
+    """Write; again and again while the store fails, if what is written exists nowhere else (`persist_for`)."""
     pause = SHORTEST_PAUSE
     while True:
         try:

@@ -17,7 +17,7 @@ from mcp_holdfast.auth.exchange.exchange import ask, open_with, seal_with
 from mcp_holdfast.auth.exchange.shield import Delivery, Shield, Unfinished
 from mcp_holdfast.auth.sessions import LONGEST_WAIT
 from mcp_holdfast.storage.atomic import AtomicStore, Leases
-from mcp_holdfast.storage.journal import apply_deletes, keeping_journal
+from mcp_holdfast.storage.journal import apply_deletes, keeping_journal, persist
 
 CALLBACKS = "holdfast_callbacks"
 REMEMBERED_FOR = 300.0
@@ -68,7 +68,8 @@ class CallbackEndpoint:
         if 300 <= response.status_code < 400:
             headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers]
             answer = seal_with(secret, json.dumps({"status": response.status_code, "headers": headers}).encode())
-            await self._store.put(key, {"answer": answer}, collection=CALLBACKS, ttl=REMEMBERED_FOR)
+            record = {"answer": answer}
+            await persist(journal, lambda: self._store.put(key, record, collection=CALLBACKS, ttl=REMEMBERED_FOR))
         await apply_deletes(self._store, sorted(journal.deletes))
         if response.status_code >= 500:
             # What the identity provider refuses is the link's fault, not the server's.
