@@ -294,6 +294,18 @@ async def test_a_token_whose_successor_was_used_was_answered(
     assert await records(provider.below, SESSIONS) == []
 
 
+async def test_the_grace_time_counts_until_a_request_arrives_and_not_until_its_turn(
+    provider: StoringProvider, store: AtomicStore
+) -> None:
+    async with replica(compose(provider, store, grace=1)) as http:
+        form = await refresh_of(http, await code_of(provider))
+        answered = await http.post("/token", data=form)
+        session = next(iter([key async for key, _ in store.entries(SESSIONS)]))
+        # As a process leaves it that dies: nobody gives it back.
+        await store.put(f"session {session}", {"holder": "who died"}, collection=LEASES, ttl=2)
+        assert (await http.post("/token", data=form)).json() == answered.json()
+
+
 async def test_of_two_that_both_held_the_lease_only_the_first_to_record_counts(provider: StoringProvider) -> None:
     """A replica that was stopped for longer than its lease goes on when another one has taken over."""
     store = open_store("memory")

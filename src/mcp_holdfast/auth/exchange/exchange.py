@@ -134,7 +134,7 @@ class Exchange:
     async def _answer_spent_code(self, request: TokenRequest, token: Token, turn: Turn) -> Answer:
         if not await self._is_its_client(request, token):
             return _invalid_client()
-        lost = _is_recent(token, LOST_CODE_ANSWER_KEPT_FOR) and await self._was_lost(token)
+        lost = _is_within(LOST_CODE_ANSWER_KEPT_FOR, request, token) and await self._was_lost(token)
         if lost and (answer := await self._repeat(request, token, lost=True)) is not None:
             return answer
         if _is_replay(request, token, turn) and not lost:
@@ -171,7 +171,7 @@ class Exchange:
         if not await self._is_its_client(request, token):
             return _invalid_client()
         lost = await self._was_lost(token)
-        if lost or _is_recent(token, self._grace):
+        if lost or _is_within(self._grace, request, token):
             repeated = await self._repeat(request, token, lost=lost)
             return repeated or _invalid_grant("the refresh token was used before, in another request")
         if _is_replay(request, token, turn):
@@ -380,8 +380,9 @@ def _is_replay(request: TokenRequest, token: Token, turn: Turn) -> bool:
     return token.delivered_by == THIS_RUN and request.arrived_at > (token.delivered_at or request.arrived_at)
 
 
-def _is_recent(token: Token, seconds: float) -> bool:
-    return token.spent_at is not None and time.time() < token.spent_at + seconds
+def _is_within(seconds: float, request: TokenRequest, token: Token) -> bool:
+    """Whether a request arrived in time, however long it had to wait for its turn since."""
+    return token.spent_at is not None and request.arrived_at < token.spent_at + seconds
 
 
 def seal_with(credential: str, answer: bytes) -> str:
