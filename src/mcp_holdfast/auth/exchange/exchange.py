@@ -132,8 +132,8 @@ class Exchange:
         return Answer(response, record)
 
     async def _answer_spent_code(self, request: TokenRequest, token: Token, turn: Turn) -> Answer:
-        if not await self._is_its_client(request, token):
-            return _invalid_client()
+        if (refusal := await self._refuse_other_clients(request, token)) is not None:
+            return refusal
         lost = _is_within(LOST_CODE_ANSWER_KEPT_FOR, request, token) and await self._was_lost(token)
         if lost and (answer := await self._repeat(request, token, lost=True)) is not None:
             return answer
@@ -168,8 +168,8 @@ class Exchange:
             return await self._exchange_refresh_token(
                 request, ask_provider, before_reading, turn, token.session, session
             )
-        if not await self._is_its_client(request, token):
-            return _invalid_client()
+        if (refusal := await self._refuse_other_clients(request, token)) is not None:
+            return refusal
         lost = await self._was_lost(token)
         if lost or _is_within(self._grace, request, token):
             repeated = await self._repeat(request, token, lost=lost)
@@ -260,12 +260,13 @@ class Exchange:
         shared = {(collection, key) for collection, key, _ in session.records} if session else set()
         await apply_deletes(self._store, sorted(journal.writes.keys() - shared))
 
-    async def _is_its_client(self, request: TokenRequest, token: Token) -> bool:
+    async def _refuse_other_clients(self, request: TokenRequest, token: Token) -> Answer | None:
+        """Refuse who is not the client that a spent code or token was issued to (RFC 6749, section 5.2)."""
         try:
             client = await self._authenticator.authenticate_request(request.http())
-        except AuthenticationError:
-            return False
-        return client.client_id == token.client_id
+        except AuthenticationError as error:
+            return Answer(error_response(401, "invalid_client", error.message))
+        return None if client.client_id == token.client_id else _invalid_grant("it was issued to another client")
 
     async def _describe(self, request: TokenRequest, issued: Mapping[str, Any]) -> Session:
         client_id = request.form.get("client_id", "")
@@ -366,10 +367,6 @@ def _refusal(response: Response) -> Answer:
 
 def _invalid_grant(description: str) -> Answer:
     return Answer(error_response(401, "invalid_grant", description))
-
-
-def _invalid_client() -> Answer:
-    return Answer(error_response(401, "invalid_client", "the client is not the one that this was issued to"))
 
 
 def _is_replay(request: TokenRequest, token: Token, turn: Turn) -> bool:
