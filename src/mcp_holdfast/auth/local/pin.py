@@ -4,11 +4,12 @@ import asyncio
 import logging
 import os
 import time
-from typing import Any
 
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from key_value.aio.adapters.pydantic import PydanticAdapter
 from key_value.aio.protocols import AsyncKeyValue
+from pydantic import BaseModel, Field
 
 from mcp_holdfast.auth.local.workers import WorkersLock
 from mcp_holdfast.auth.registrations import network_of
@@ -42,11 +43,22 @@ class TooManyTries(Exception):
         super().__init__(f"too many tries, next one in {retry_after} s")
 
 
+class Tries(BaseModel):
+    """Tries that were wrong, the time of the last one (seconds since the epoch), and whether a right one came too."""
+
+    failures: int = Field(default=0, ge=0)
+    last: float = Field(default=0, allow_inf_nan=False)
+    known: bool = False
+
+
 class PinCheck:
     """Checks PINs. Failed tries are counted in the store, so a restart does not forgive them."""
 
     def __init__(self, store: AsyncKeyValue) -> None:
         self._store = store
+        self._tries: PydanticAdapter[Tries] = PydanticAdapter(
+            key_value=store, pydantic_model=Tries, default_collection=COLLECTION, raise_on_validation_error=False
+        )
         self._hash = ""
         self._limits_everyone = False
         self._one_at_a_time = WorkersLock()
@@ -83,8 +95,9 @@ class PinCheck:
         """
         address_key = f"tries of {network_of(address)}"
         async with self._one_at_a_time:
-            of_address, of_everyone = await self._tries(address_key), await self._tries(EVERYONE)
-            counts_for_everyone = self._limits_everyone and not of_address.get("known")
+            of_address = await self._tries.get(address_key) or Tries()
+            of_everyone = await self._tries.get(EVERYONE) or Tries()
+            counts_for_everyone = self._limits_everyone and not of_address.known
             _refuse_before(of_address, FREE_TRIES_OF_ADDRESS, LONGEST_DELAY_OF_ADDRESS)
             if counts_for_everyone:
                 _refuse_before(of_everyone, FREE_TRIES_OF_EVERYONE, LONGEST_DELAY_OF_EVERYONE)
@@ -93,27 +106,22 @@ class PinCheck:
             if not await asyncio.to_thread(_matches, pin, self._hash):
                 log.warning("refused a wrong sign-in PIN", extra={"address": address})
                 raise WrongPin
-            remembered = {"failures": 0, "last": 0, "known": True}
-            await self._store.put(address_key, remembered, collection=COLLECTION, ttl=ADDRESS_IS_KNOWN_FOR)
+            await self._tries.put(address_key, Tries(known=True), ttl=ADDRESS_IS_KNOWN_FOR)
             if counts_for_everyone:
-                await self._store.put(EVERYONE, of_everyone, collection=COLLECTION, ttl=TRIES_ARE_REMEMBERED_FOR)
+                await self._tries.put(EVERYONE, of_everyone, ttl=TRIES_ARE_REMEMBERED_FOR)
 
-    async def _tries(self, key: str) -> dict[str, Any]:
-        return await self._store.get(key, collection=COLLECTION) or {"failures": 0, "last": 0}
-
-    async def _count(self, key: str, tries: dict[str, Any]) -> None:
-        counted = {**tries, "failures": tries["failures"] + 1, "last": time.time()}
-        lifetime = ADDRESS_IS_KNOWN_FOR if tries.get("known") else TRIES_ARE_REMEMBERED_FOR
-        await self._store.put(key, counted, collection=COLLECTION, ttl=lifetime)
+    async def _count(self, key: str, tries: Tries) -> None:
+        counted = tries.model_copy(update={"failures": tries.failures + 1, "last": time.time()})
+        await self._tries.put(key, counted, ttl=ADDRESS_IS_KNOWN_FOR if tries.known else TRIES_ARE_REMEMBERED_FOR)
 
 
-def _refuse_before(tries: dict[str, Any], free: int, longest: int) -> None:
+def _refuse_before(tries: Tries, free: int, longest: int) -> None:
     """Delay each try beyond the free ones, twice as long as the one before."""
-    excess = tries["failures"] - free
+    excess = tries.failures - free
     if excess < 0:
         return
     delay = min(2.0 ** min(excess, 30), longest)
-    remaining = tries["last"] + delay - time.time()
+    remaining = tries.last + delay - time.time()
     if remaining > 0:
         raise TooManyTries(int(min(remaining, longest)) + 1)
 
