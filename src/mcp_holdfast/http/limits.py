@@ -16,15 +16,9 @@ from mcp_holdfast.auth.registrations import network_of
 LONGEST_OAUTH_BODY = 64 * 1024
 """In bytes; the longest thing sent to these paths is the signed request that a sign-in page carries."""
 
-
 LONGEST_AUTHORIZATION = 8 * 1024
 AUTHORIZATIONS_A_MINUTE_OF_ALL = 600
 MOST_NETWORKS = 10_000
-
-UNSUPPORTED = JSONResponse(
-    {"error": "invalid_request", "error_description": "send application/x-www-form-urlencoded (RFC 6749, appendix B)"},
-    415,
-)
 
 
 class OAuthBodyLimit:
@@ -41,7 +35,7 @@ class OAuthBodyLimit:
         if scope["type"] != "http" or path_of(scope) not in OAUTH_PATHS:
             await self._app(scope, receive, send)
         elif Headers(scope=scope).get("content-type", "").lower().startswith("multipart/"):
-            await UNSUPPORTED(scope, receive, send)
+            await _refusal(415, "send application/x-www-form-urlencoded (RFC 6749, appendix B)")(scope, receive, send)
         else:
             await self._limited(scope, receive, send)
 

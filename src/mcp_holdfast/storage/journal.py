@@ -153,6 +153,9 @@ async def persist(journal: Journal, write: Callable[[], Awaitable[Result]]) -> R
     while True:
         try:
             return await write()
+        except (TypeError, ValueError):
+            # A mistake, which no waiting heals.
+            raise
         except Exception as error:
             if time.monotonic() > journal.must_persist_until:
                 raise
