@@ -18,12 +18,13 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from mcp_holdfast import logs
-from mcp_holdfast.auth.exchange import CallbackEndpoint, Exchange, Shield, TokenEndpoint
+from mcp_holdfast.auth.exchange import CallbackEndpoint, Exchange, TokenEndpoint
 from mcp_holdfast.auth.local import Lifetimes, LocalLogin, PinCheck, TokenSigner, made_up_pin
 from mcp_holdfast.auth.providers import ProviderPlan, plan_provider
 from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST, RedirectAllowList, Registrations
 from mcp_holdfast.auth.revocation import Revocation, advertise_revocation
 from mcp_holdfast.auth.sessions import Sessions
+from mcp_holdfast.auth.shield import Shield
 from mcp_holdfast.auth.upstream import watch_outgoing_requests
 from mcp_holdfast.auth.verification import refresh_upstream_one_at_a_time, remember_verified_tokens
 from mcp_holdfast.http.health import Readiness, health_routes
@@ -129,7 +130,8 @@ def start(plan: Plan, *, workers: int) -> Starlette:
     watch_outgoing_requests()
     allow_list = _allow_list(plan)
     login = plan.payload.auth = _build_login(plan, JournaledStore(store), keys.signing, allow_list)
-    layers = _login_layers(login, store, settings, allow_list) if isinstance(login, OAuthProvider) else []
+    shield = Shield()
+    layers = _login_layers(login, store, shield, settings, allow_list) if isinstance(login, OAuthProvider) else []
     _report(plan, keys)
     # Sessions live in one process; with several, each request must be able to go to any of them.
     mcp = plan.payload.http_app(path=MCP_PATH, stateless_http=workers > 1)
@@ -139,6 +141,7 @@ def start(plan: Plan, *, workers: int) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[Any]:
         async with mcp.lifespan(app) as state, sweeper.in_background():
             yield state
+            await shield.drain()
 
     outage_answer = partial(OutageAnswer, server_name=plan.payload.name)
     if isinstance(login, OAuthProxy):
@@ -156,18 +159,17 @@ def _allow_list(plan: Plan) -> RedirectAllowList:
 
 
 def _login_layers(
-    provider: OAuthProvider, store: AtomicStore, settings: Settings, allow_list: RedirectAllowList
+    provider: OAuthProvider, store: AtomicStore, shield: Shield, settings: Settings, allow_list: RedirectAllowList
 ) -> list[Middleware]:
     """What stands between clients and any provider that issues tokens, the outermost first."""
     leases = Leases(store, lifetime=settings.lease)
     sessions = Sessions(store, leases)
     registrations = Registrations(store, clients=provider, lifetime=settings.registration_lifetime)
-    tokens = remember_verified_tokens(provider, lifetime=settings.token_cache)
+    tokens = remember_verified_tokens(provider, shield, lifetime=settings.token_cache)
     sessions.on_revoked = tokens.forget
     if isinstance(provider, OAuthProxy):
         refresh_upstream_one_at_a_time(provider, leases)
     advertise_revocation(provider)
-    shield = Shield()
     proxy = []
     if isinstance(provider, OAuthProxy):
         path = provider._redirect_path

@@ -80,6 +80,10 @@ class ServerProcess(ABC):
         os.killpg(self._running().pid, signal.SIGKILL)
         self._running().wait()
 
+    def terminate(self) -> None:
+        """Ask it to end, as a deploy does; `wait_for_exit` tells when it has."""
+        self._running().terminate()
+
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self.kill()

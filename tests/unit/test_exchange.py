@@ -18,9 +18,10 @@ from starlette.middleware import Middleware
 from starlette.types import Message
 
 from harness.oauth import REDIRECT_URI, OAuthClient
-from mcp_holdfast.auth.exchange import Exchange, Shield, TokenEndpoint
-from mcp_holdfast.auth.exchange.shield import Delivery
+from mcp_holdfast.auth.exchange import Exchange, TokenEndpoint
+from mcp_holdfast.auth.exchange.delivery import Delivery
 from mcp_holdfast.auth.sessions import SESSIONS, TOKENS, Sessions
+from mcp_holdfast.auth.shield import Shield
 from mcp_holdfast.http.outage import OutageAnswer
 from mcp_holdfast.storage import open_store
 from mcp_holdfast.storage.atomic import LEASES, AtomicStore, Leases

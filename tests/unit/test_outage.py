@@ -28,7 +28,8 @@ from starlette.routing import Route
 
 from harness.server import free_port
 from mcp_holdfast import outage
-from mcp_holdfast.auth.exchange import CallbackEndpoint, Shield
+from mcp_holdfast.auth.exchange import CallbackEndpoint
+from mcp_holdfast.auth.shield import Shield
 from mcp_holdfast.auth.upstream import PERSIST_FOR, watch_outgoing_requests
 from mcp_holdfast.http.outage import OutageAnswer
 from mcp_holdfast.storage.atomic import AtomicStore, Leases

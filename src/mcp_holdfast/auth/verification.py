@@ -15,14 +15,12 @@ from joserfc.errors import JoseError
 
 from mcp_holdfast import outage
 from mcp_holdfast.auth.sessions import LONGEST_WAIT
+from mcp_holdfast.auth.shield import ANSWER_WITHIN, Shield, Unfinished
 from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
 from mcp_holdfast.storage.atomic import LeaseBusy, Leases
 from mcp_holdfast.storage.journal import keeping_journal
 
 LARGEST_CACHE = 10_000
-MOST_AT_ONCE = 1000
-ANSWER_WITHIN = 20.0
-"""Seconds until a client is told to come back; what refreshes its session goes on."""
 
 Verify = Callable[[str], Awaitable[AccessToken | None]]
 Verified = tuple[AccessToken, float]
@@ -35,8 +33,9 @@ class VerifiedTokens:
     token that another worker or replica revokes is refused here after `lifetime` at the latest.
     """
 
-    def __init__(self, verify: Verify, *, lifetime: float) -> None:
+    def __init__(self, verify: Verify, shield: Shield, *, lifetime: float) -> None:
         self._verify = verify
+        self._shield = shield
         self._lifetime = lifetime
         self._revocations = 0
         self._asking: dict[str, asyncio.Task[tuple[AccessToken | None, list[str]]]] = {}
@@ -60,13 +59,13 @@ class VerifiedTokens:
         self._known.clear()
 
     async def _ask_shielded(self, key: str, token: str) -> AccessToken | None:
-        """Ask once for all who wait, in a task of its own: no client's going away may cut off a refresh upstream."""
+        """Ask once for all who wait, under the shield: nothing may cut off a refresh upstream."""
         task = self._asking.get(key)
         if task is None:
-            if len(self._asking) >= MOST_AT_ONCE:
-                outage.note("too many access tokens wait for the store or the identity provider")
+            try:
+                task = self._asking[key] = self._shield.start(self._ask(token))
+            except Unfinished:
                 return None
-            task = self._asking[key] = asyncio.create_task(self._ask(token))
             task.add_done_callback(lambda _: self._asking.pop(key))
         await asyncio.wait({task}, timeout=ANSWER_WITHIN)
         if not task.done():
@@ -97,9 +96,9 @@ def _expiry_of(token: str) -> float | None:
         return None
 
 
-def remember_verified_tokens(provider: AuthProvider, *, lifetime: float) -> VerifiedTokens:
+def remember_verified_tokens(provider: AuthProvider, shield: Shield, *, lifetime: float) -> VerifiedTokens:
     """Put the cache in front of a provider's own verification."""
-    tokens = VerifiedTokens(provider.verify_token, lifetime=lifetime)
+    tokens = VerifiedTokens(provider.verify_token, shield, lifetime=lifetime)
     provider.verify_token = tokens  # type: ignore[method-assign]
     return tokens
 

@@ -3,6 +3,5 @@
 from mcp_holdfast.auth.exchange.callback import CallbackEndpoint
 from mcp_holdfast.auth.exchange.endpoint import TokenEndpoint
 from mcp_holdfast.auth.exchange.exchange import Exchange
-from mcp_holdfast.auth.exchange.shield import Shield
 
-__all__ = ["CallbackEndpoint", "Exchange", "Shield", "TokenEndpoint"]
+__all__ = ["CallbackEndpoint", "Exchange", "TokenEndpoint"]

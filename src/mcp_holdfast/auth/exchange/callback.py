@@ -13,9 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_holdfast import outage
 from mcp_holdfast.asgi import path_of, response_of
+from mcp_holdfast.auth.exchange.delivery import Delivery, answer_in_time
 from mcp_holdfast.auth.exchange.exchange import ask, open_with, seal_with
-from mcp_holdfast.auth.exchange.shield import Delivery, Shield, Unfinished
 from mcp_holdfast.auth.sessions import LONGEST_WAIT
+from mcp_holdfast.auth.shield import Shield, Unfinished
 from mcp_holdfast.storage.atomic import AtomicStore, Leases
 from mcp_holdfast.storage.journal import apply_deletes, keeping_journal, persist
 
@@ -40,7 +41,7 @@ class CallbackEndpoint:
             await self._app(scope, receive, send)
             return
         http = Request(scope, receive)
-        response = await self._shield.answer(http, lambda delivery: self._come_back(http, delivery))
+        response = await answer_in_time(self._shield, http, lambda delivery: self._come_back(http, delivery))
         await response(scope, receive, send)
 
     async def _come_back(self, http: Request, delivery: Delivery) -> None:

@@ -1,15 +1,18 @@
 """The ASGI layer round POST /token."""
 
+from collections.abc import Awaitable
+
 from mcp.server.auth.routes import cors_middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_holdfast.asgi import TOKEN, is_post, replay
 from mcp_holdfast.auth.clients import error_response
+from mcp_holdfast.auth.exchange.delivery import Delivery, answer_in_time
 from mcp_holdfast.auth.exchange.exchange import Exchange, ask
 from mcp_holdfast.auth.exchange.request import MalformedRequest, read_token_request
-from mcp_holdfast.auth.exchange.shield import Shield
+from mcp_holdfast.auth.shield import Shield
 
 
 class TokenEndpoint:
@@ -22,19 +25,7 @@ class TokenEndpoint:
         self._endpoint = cors_middleware(self._handle, ["POST", "OPTIONS"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._app(scope, self._drain_before_shutdown(receive), send)
-            return
         await (self._endpoint if is_post(scope, TOKEN) else self._app)(scope, receive, send)
-
-    def _drain_before_shutdown(self, receive: Receive) -> Receive:
-        async def receive_later() -> Message:
-            message = await receive()
-            if message["type"] == "lifespan.shutdown":
-                await self._shield.drain()
-            return message
-
-        return receive_later
 
     async def _handle(self, http: Request) -> Response:
         try:
@@ -47,4 +38,7 @@ class TokenEndpoint:
         async def ask_provider() -> Response:
             return await ask(self._app, http.scope, replay(body, http.receive))
 
-        return await self._shield.answer(http, lambda delivery: self._exchange.run(request, ask_provider, delivery))
+        def exchange(delivery: Delivery) -> Awaitable[None]:
+            return self._exchange.run(request, ask_provider, delivery)
+
+        return await answer_in_time(self._shield, http, exchange)

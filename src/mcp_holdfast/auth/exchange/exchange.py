@@ -27,9 +27,10 @@ from starlette.types import ASGIApp, Receive, Scope
 from mcp_holdfast import outage
 from mcp_holdfast.asgi import HeldAnswer
 from mcp_holdfast.auth.clients import NO_STORE, authenticator_of, error_response
+from mcp_holdfast.auth.exchange.delivery import Delivery
 from mcp_holdfast.auth.exchange.request import TokenRequest
-from mcp_holdfast.auth.exchange.shield import Delivery, Unfinished
 from mcp_holdfast.auth.sessions import LONGEST_WAIT, TOKENS, Issued, Session, Sessions, Token, TokenKind, token_key
+from mcp_holdfast.auth.shield import Unfinished
 from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
 from mcp_holdfast.storage.atomic import AtomicStore, Leases, Turn
 from mcp_holdfast.storage.journal import BeforeReading, Journal, Place, apply_deletes, keeping_journal

@@ -1,4 +1,4 @@
-"""Run what must not be cut short in a task of its own, and hand its answer to the request if that still waits."""
+"""Hand an answer that was made under the shield to its request if that still waits, and learn whether it was sent."""
 
 import asyncio
 import logging
@@ -10,21 +10,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from mcp_holdfast import outage
+from mcp_holdfast.auth.shield import ANSWER_WITHIN, Shield, Unfinished
 from mcp_holdfast.storage.atomic import LeaseBusy
 
 log = logging.getLogger(__name__)
 
-ANSWER_WITHIN = 20.0
-"""Seconds until a client is told to come back; what it asked for goes on and is recorded."""
-
 SENT_WITHIN = 10.0
 """Seconds until an answer that was given counts as lost: it stays recorded, to be given again."""
-
-MOST_AT_ONCE = 1000
-
-
-class Unfinished(Exception):
-    """It could not be done now, and nothing was decided; why was noted (outage.note)."""
 
 
 class Delivery:
@@ -60,42 +52,26 @@ class Delivery:
         return self._was_sent.done() and self._was_sent.result()
 
 
-class Shield:
-    """Neither a client that goes away nor a shutdown cuts short what runs here."""
+async def answer_in_time(shield: Shield, http: Request, work: Callable[[Delivery], Awaitable[None]]) -> Response:
+    """Start `work`, which gives its answer to a delivery, and wait for that.
 
-    def __init__(self) -> None:
-        self._running: set[asyncio.Task[None]] = set()
+    Raises:
+        Unfinished: there is no answer (yet).
 
-    async def answer(self, http: Request, work: Callable[[Delivery], Awaitable[None]]) -> Response:
-        """Start `work`, which gives its answer to a delivery, and wait for that.
-
-        Raises:
-            Unfinished: there is no answer (yet).
-
-        """
-        if len(self._running) >= MOST_AT_ONCE:
-            outage.note("too many requests wait for the store or the identity provider")
-            raise Unfinished
-        delivery = Delivery()
-        task = asyncio.create_task(_run(work, delivery))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        try:
-            response = await delivery.wait(ANSWER_WITHIN)
-            if await http.is_disconnected():
-                delivery.end(sent=False)
-        except asyncio.CancelledError:
+    """
+    delivery = Delivery()
+    shield.start(_run(work, delivery))
+    try:
+        response = await delivery.wait(ANSWER_WITHIN)
+        if await http.is_disconnected():
             delivery.end(sent=False)
-            raise
-        if response is None:
-            outage.note("it could not be done, or takes longer than a client waits")
-            raise Unfinished
-        return _TellingResponse(response, delivery)
-
-    async def drain(self) -> None:
-        """Wait until what has begun is recorded, as long as a shutdown may take."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=ANSWER_WITHIN)
+    except asyncio.CancelledError:
+        delivery.end(sent=False)
+        raise
+    if response is None:
+        outage.note("it could not be done, or takes longer than a client waits")
+        raise Unfinished
+    return _TellingResponse(response, delivery)
 
 
 async def _run(work: Callable[[Delivery], Awaitable[None]], delivery: Delivery) -> None:
