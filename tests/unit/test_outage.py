@@ -1,424 +1,30 @@
-"""What cannot be reached right now: noticed in the store and in outgoing requests, and answered with "later"."""
+"""Requests for which something could not be reached: their answer is "later", and it ends no session."""
 
 import asyncio
 import errno
-import gzip
-import json
-import logging
-import sqlite3
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from authlib.integrations.base_client import OAuthError  # type: ignore[import-untyped]
-from authlib.integrations.httpx_client import AsyncOAuth2Client  # type: ignore[import-untyped]
-from fastmcp import Client, FastMCP
+from fastmcp import FastMCP
 from fastmcp.server.auth.oauth_proxy import OAuthProxy
 from fastmcp.server.auth.providers.jwt import JWTVerifier, RSAKeyPair
-from key_value.aio._utils.managed_entry import ManagedEntry
-from key_value.aio.errors import InvalidTTLError, StoreConnectionError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from harness.server import free_port
+from harness.faulty_store import FaultyStore
+from harness.stub_identity_provider import StubIdentityProvider
 from mcp_holdfast import outage
 from mcp_holdfast.auth.exchange import CallbackEndpoint
 from mcp_holdfast.auth.shield import Shield
-from mcp_holdfast.auth.upstream import PERSIST_FOR, watch_outgoing_requests
 from mcp_holdfast.http.outage import OutageAnswer
 from mcp_holdfast.storage.atomic import AtomicStore, Leases
-from mcp_holdfast.storage.backends import Memory
-from mcp_holdfast.storage.deadlines import PromptStore, StoreUnavailable
-from mcp_holdfast.storage.journal import JournaledStore, keeping_journal
-
-DEADLINE = 0.2
-
-
-class FaultyStore(Memory):
-    """Each operation takes one of `errors`, None to go well; it hangs in a thread, as files do, until `open` is set."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.errors: list[Exception | None] = []
-        self.open = threading.Event()
-        self.open.set()
-        self.operations = 0
-
-    async def _suffer(self) -> None:
-        self.operations += 1
-        if not self.open.is_set():
-            await asyncio.to_thread(self.open.wait)
-        if self.errors and (error := self.errors.pop(0)) is not None:
-            raise error
-
-    async def _get_managed_entry(self, *, key: str, collection: str) -> ManagedEntry | None:
-        await self._suffer()
-        return await super()._get_managed_entry(key=key, collection=collection)
-
-    async def _put_managed_entry(self, *, key: str, collection: str, managed_entry: ManagedEntry) -> None:
-        await self._suffer()
-        await super()._put_managed_entry(key=key, collection=collection, managed_entry=managed_entry)
-
-    async def _delete_managed_entry(self, *, key: str, collection: str) -> bool:
-        await self._suffer()
-        return await super()._delete_managed_entry(key=key, collection=collection)
-
-
-@pytest.fixture
-async def below() -> AsyncIterator[FaultyStore]:
-    store = FaultyStore()
-    yield store
-    # Before the event loop ends, which waits for its threads.
-    store.open.set()
-
-
-@pytest.fixture
-def store(below: FaultyStore) -> PromptStore:
-    return PromptStore(below, deadline=DEADLINE, most_left_behind=3)
-
-
-@pytest.fixture
-def causes() -> Iterator[list[str]]:
-    with outage.watching() as causes:
-        yield causes
-
-
-async def everything_has_ended(store: PromptStore) -> None:
-    if store._left_behind:
-        await asyncio.wait(store._left_behind, timeout=5)
-    assert not store._left_behind
-
-
-class TestStore:
-    async def test_does_what_the_store_below_it_does(self) -> None:
-        store = PromptStore(Memory())
-        assert isinstance(store, AtomicStore)
-        await store.put("a", {"n": 1}, collection="one", ttl=100)
-        await store.put_many(["b", "c"], [{"n": 2}, {"n": 3}], collection="one")
-        assert await store.get("a", collection="one") == {"n": 1}
-        assert (await store.ttl("a", collection="one"))[1] == pytest.approx(100, abs=5)
-        assert await store.get_many(["b", "x"], collection="one") == [{"n": 2}, None]
-        assert await store.ttl_many(["c"], collection="one") == [({"n": 3}, None)]
-        assert await store.add("a", {"n": 4}, collection="one") is False
-        assert await store.add("d", {"n": 4}, collection="one", ttl=10) is True
-        assert {key async for key, _ in store.entries("one")} == {"a", "b", "c", "d"}
-        assert await store.delete("a", collection="one") is True
-        assert await store.delete_many(["b", "x"], collection="one") == 1
-
-    @pytest.mark.parametrize(
-        "error",
-        [
-            OSError(errno.ENOSPC, "No space left", "/data/oauth-proxy/clients/the-key.json"),
-            sqlite3.OperationalError("disk I/O error"),
-            StoreConnectionError("the-key"),
-        ],
-    )
-    async def test_a_failed_write_is_an_outage_and_not_repeated(
-        self, store: PromptStore, below: FaultyStore, causes: list[str], error: Exception
-    ) -> None:
-        below.errors = [error]
-        with pytest.raises(StoreUnavailable) as raised:
-            await store.put("the-key", {"secret": "value"})
-        assert len(causes) == 1
-        assert type(error).__name__ in causes[0]
-        assert "the-key" not in causes[0] + str(raised.value)
-        assert below.operations == 1
-
-    async def test_a_failed_read_is_tried_once_more(
-        self, store: PromptStore, below: FaultyStore, causes: list[str]
-    ) -> None:
-        await store.put("key", {"n": 1})
-        below.errors = [OSError(errno.ESTALE, "Stale file handle")]
-        assert await store.get("key") == {"n": 1}
-        assert causes == []
-        below.errors = [OSError(errno.EIO, "I/O error") for _ in range(3)]
-        with pytest.raises(StoreUnavailable):
-            await store.get("key")
-        assert len(below.errors) == 1
-        assert causes == ["the store failed at get: OSError EIO"]
-
-    @pytest.mark.parametrize("error", [TypeError("x"), ValueError("x"), AssertionError(), sqlite3.ProgrammingError()])
-    async def test_a_mistake_is_no_outage(
-        self, store: PromptStore, below: FaultyStore, causes: list[str], error: Exception
-    ) -> None:
-        below.errors = [error]
-        with pytest.raises(type(error)):
-            await store.get("key")
-        with pytest.raises(InvalidTTLError):
-            await store.put("key", {}, ttl=-1)
-        assert causes == []
-
-    async def test_a_hang_ends_at_the_deadline_and_its_write_is_done_later(
-        self, store: PromptStore, below: FaultyStore, causes: list[str]
-    ) -> None:
-        below.open.clear()
-        async with asyncio.timeout(5 * DEADLINE):
-            with pytest.raises(StoreUnavailable, match=r"put within 0\.2 s"):
-                await store.put("key", {"n": 1})
-        assert len(causes) == 1
-        below.open.set()
-        await everything_has_ended(store)
-        assert await store.get("key") == {"n": 1}
-
-    async def test_a_read_that_hung_is_not_repeated(self, store: PromptStore, below: FaultyStore) -> None:
-        below.open.clear()
-        with pytest.raises(StoreUnavailable):
-            await store.get("key")
-        assert below.operations == 1
-
-    async def test_a_listing_that_hangs_ends_too(self, store: PromptStore, below: FaultyStore) -> None:
-        await store.put("key", {"n": 1}, collection="one")
-        below.open.clear()
-        with pytest.raises(StoreUnavailable):
-            assert [key async for key, _ in store.entries("one")]
-
-    async def test_a_cancelled_caller_does_not_cancel_the_operation(
-        self, store: PromptStore, below: FaultyStore
-    ) -> None:
-        below.open.clear()
-        caller = asyncio.create_task(store.put("key", {"n": 1}))
-        await asyncio.sleep(DEADLINE / 4)
-        caller.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await caller
-        below.open.set()
-        await everything_has_ended(store)
-        assert await store.get("key") == {"n": 1}
-
-    async def test_what_is_late_does_not_replace_what_is_newer(self, store: PromptStore, below: FaultyStore) -> None:
-        below.open.clear()
-        with pytest.raises(StoreUnavailable):
-            await store.put("key", {"n": "old"})
-        with pytest.raises(StoreUnavailable):
-            await store.put("key", {"n": "never begun"})
-        assert below.operations == 1
-        newer = asyncio.create_task(store.put("key", {"n": "new"}))
-        await asyncio.sleep(DEADLINE / 4)
-        below.open.set()
-        await newer
-        assert await store.get("key") == {"n": "new"}
-
-    async def test_no_more_wait_for_a_hung_store_than_allowed(
-        self, store: PromptStore, below: FaultyStore, causes: list[str]
-    ) -> None:
-        below.open.clear()
-        await asyncio.gather(*(store.get(str(n)) for n in range(3)), return_exceptions=True)
-        begun = below.operations
-        async with asyncio.timeout(DEADLINE / 2):
-            for _ in range(100):
-                with pytest.raises(StoreUnavailable):
-                    await store.get("key")
-        assert below.operations == begun
-        assert len(causes) == 103
-        below.open.set()
-        await everything_has_ended(store)
-        assert await store.get("key") is None
-
-    async def test_a_late_failure_is_only_logged(
-        self, store: PromptStore, below: FaultyStore, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        below.open.clear()
-        below.errors = [OSError(errno.EIO, "I/O error", "/data/the-key")]
-        with pytest.raises(StoreUnavailable):
-            await store.put("the-key", {"n": 1})
-        with caplog.at_level(logging.INFO):
-            below.open.set()
-            await everything_has_ended(store)
-        assert [record.__dict__["result"] for record in caplog.records] == ["OSError EIO"]
-        assert "the-key" not in caplog.text
-
-
-class IdentityProvider:
-    """A real HTTP server that gives the answer it was told; `cut_short` ends the connection before the body does."""
-
-    def __init__(self) -> None:
-        self.status = 200
-        self.headers: dict[str, str] = {}
-        self.body = b"{}"
-        self.cut_short = False
-        provider = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers.get("content-length", 0)))
-                self.send_response(provider.status)
-                headers = {"Content-Type": "application/json", **provider.headers}
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(provider.body) + provider.cut_short))
-                self.send_header("Connection", "close")
-                self.end_headers()
-                self.wfile.write(provider.body)
-
-            do_GET = do_POST  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                """Keep the test's output clean."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def answer(self, status: int, body: object = None, **headers: str) -> None:
-        self.status, self.headers = status, {name.replace("_", "-"): value for name, value in headers.items()}
-        self.body = json.dumps(body or {}).encode()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def idp() -> Iterator[IdentityProvider]:
-    watch_outgoing_requests()
-    provider = IdentityProvider()
-    yield provider
-    provider.close()
-
-
-@pytest.fixture
-async def outgoing() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=5) as client:
-        yield client
-
-
-class TestOutgoingRequests:
-    @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-    @pytest.mark.parametrize("method", ["GET", "POST"])
-    async def test_an_answer_that_is_none_is_noted(
-        self, idp: IdentityProvider, outgoing: httpx.AsyncClient, causes: list[str], method: str, status: int
-    ) -> None:
-        idp.answer(status)
-        response = await outgoing.request(method, f"{idp.url}/token?secret=1", content=b"token=secret")
-        assert response.status_code == status
-        assert causes == [f"127.0.0.1 answered {status}"]
-
-    @pytest.mark.parametrize(
-        ("method", "status", "error"),
-        [
-            ("GET", 200, None),
-            ("GET", 401, "invalid_client"),
-            ("GET", 403, None),
-            ("GET", 404, None),
-            ("POST", 200, None),
-            ("POST", 400, "invalid_grant"),
-            ("POST", 401, None),
-            ("POST", 400, ["odd"]),
-        ],
-    )
-    async def test_an_answer_about_a_token_is_not_noted(
-        self,
-        idp: IdentityProvider,
-        outgoing: httpx.AsyncClient,
-        causes: list[str],
-        method: str,
-        status: int,
-        error: object,
-    ) -> None:
-        idp.answer(status, {"error": error})
-        assert (await outgoing.request(method, idp.url)).json() == {"error": error}
-        assert causes == []
-
-    async def test_a_limit_of_github_is_noted(
-        self, idp: IdentityProvider, outgoing: httpx.AsyncClient, causes: list[str]
-    ) -> None:
-        idp.answer(403, X_RateLimit_Remaining="0")
-        await outgoing.get(idp.url)
-        assert len(causes) == 1
-
-    @pytest.mark.parametrize("status", [400, 401])
-    @pytest.mark.parametrize("error", ["temporarily_unavailable", "server_error", "slow_down", "invalid_client"])
-    async def test_an_error_that_is_not_about_the_token_is_noted(
-        self, idp: IdentityProvider, outgoing: httpx.AsyncClient, causes: list[str], status: int, error: str
-    ) -> None:
-        body = {"error": error, "error_description": "secret"}
-        idp.answer(status, body)
-        response = await outgoing.post(idp.url)
-        assert response.json() == body
-        assert response.elapsed.total_seconds() > 0
-        assert causes == [f"127.0.0.1 answered {status} {error}"]
-
-    async def test_the_body_can_still_be_read_in_every_way(
-        self, idp: IdentityProvider, outgoing: httpx.AsyncClient, causes: list[str]
-    ) -> None:
-        idp.answer(400, Content_Encoding="gzip")
-        content = json.dumps({"error": "server_error"}).encode()
-        idp.body = gzip.compress(content)
-        assert (await outgoing.post(idp.url)).content == content
-        async with outgoing.stream("POST", idp.url) as response:
-            assert b"".join([part async for part in response.aiter_raw()]) == idp.body
-        assert len(causes) == 2
-
-    @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe\x00", b"null"])
-    async def test_a_body_that_is_no_json_is_left_to_the_caller(
-        self, idp: IdentityProvider, outgoing: httpx.AsyncClient, causes: list[str], body: bytes
-    ) -> None:
-        idp.answer(400)
-        idp.body = body
-        assert (await outgoing.post(idp.url)).content == body
-        assert causes == []
-
-    async def test_a_dead_host_is_noted(self, idp: IdentityProvider, outgoing: httpx.AsyncClient) -> None:
-        with outage.watching() as causes, pytest.raises(httpx.ConnectError):
-            await outgoing.get(f"http://127.0.0.1:{free_port()}/userinfo?secret=1")
-        assert causes == ["127.0.0.1 could not be reached: ConnectError"]
-
-    @pytest.mark.parametrize("status", [200, 400])
-    async def test_a_connection_that_fails_within_the_body_is_noted(
-        self, idp: IdentityProvider, outgoing: httpx.AsyncClient, causes: list[str], status: int
-    ) -> None:
-        idp.answer(status, {"error": "invalid_grant"})
-        idp.cut_short = True
-        with pytest.raises(httpx.RemoteProtocolError):
-            await outgoing.post(idp.url)
-        assert causes == ["127.0.0.1 could not be reached: RemoteProtocolError"]
-
-    async def test_a_malformed_request_is_no_outage(self, idp: IdentityProvider, causes: list[str]) -> None:
-        async with httpx.AsyncClient() as client:
-            with pytest.raises(httpx.LocalProtocolError):
-                await client.get(idp.url, headers={"Authorization": "Bearer with\nnewline"})
-        assert causes == []
-
-    async def test_what_was_issued_must_be_stored(self, idp: IdentityProvider, outgoing: httpx.AsyncClient) -> None:
-        loop = asyncio.get_running_loop()
-        with keeping_journal(hold_deletes=True) as journal:
-            await outgoing.get(idp.url)
-            assert journal.must_persist_until == 0
-            await outgoing.post(idp.url)
-        assert journal.must_persist_until == pytest.approx(loop.time() + PERSIST_FOR, abs=2)
-
-    async def test_authlib_is_covered(self, idp: IdentityProvider, causes: list[str]) -> None:
-        async with AsyncOAuth2Client("client", "secret") as client:
-            idp.answer(400, {"error": "invalid_grant"})
-            with pytest.raises(OAuthError):
-                await client.refresh_token(f"{idp.url}/token", refresh_token="token")
-            assert causes == []
-            idp.answer(401, {"error": "invalid_client"})
-            with pytest.raises(OAuthError, match="invalid_client"):
-                await client.refresh_token(f"{idp.url}/token", refresh_token="token")
-        assert causes == ["127.0.0.1 answered 401 invalid_client"]
-
-    async def test_what_a_tool_cannot_reach_is_its_own_affair(self, idp: IdentityProvider, causes: list[str]) -> None:
-        server: FastMCP = FastMCP("test")
-        idp.answer(503)
-
-        @server.tool
-        async def call() -> int:
-            async with httpx.AsyncClient() as client:
-                return (await client.get(idp.url)).status_code
-
-        async with Client(server) as client:
-            assert (await client.call_tool("call")).data == 503
-        assert causes == []
-
+from mcp_holdfast.storage.deadlines import PromptStore
+from mcp_holdfast.storage.journal import JournaledStore
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
@@ -574,7 +180,7 @@ REDIRECT_URI = "http://localhost:18999/callback"
 class Proxy:
     """A whole FastMCP server with OAuthProxy, in this process, in front of the identity provider."""
 
-    def __init__(self, idp: IdentityProvider, store: AtomicStore, keys: RSAKeyPair) -> None:
+    def __init__(self, idp: StubIdentityProvider, store: AtomicStore, keys: RSAKeyPair) -> None:
         self.idp, self.keys = idp, keys
         provider = OAuthProxy(
             upstream_authorization_endpoint=f"{idp.url}/authorize",
@@ -627,15 +233,20 @@ def parameter(response: httpx.Response, name: str) -> str:
 
 
 @pytest.fixture
-async def proxy(idp: IdentityProvider, store: PromptStore) -> AsyncIterator[Proxy]:
-    proxy = Proxy(idp, store, RSAKeyPair.generate())
+def below() -> FaultyStore:
+    return FaultyStore()
+
+
+@pytest.fixture
+async def proxy(idp: StubIdentityProvider, below: FaultyStore) -> AsyncIterator[Proxy]:
+    proxy = Proxy(idp, PromptStore(below), RSAKeyPair.generate())
     yield proxy
     await proxy.http.aclose()
 
 
 class TestWithFastMCPsProxy:
     async def test_an_outage_of_the_identity_provider_ends_no_sign_in_and_no_session(
-        self, proxy: Proxy, idp: IdentityProvider
+        self, proxy: Proxy, idp: StubIdentityProvider
     ) -> None:
         client_id = (await proxy.register()).json()["client_id"]
         callback = {"code": "upstream", "state": parameter(await proxy.authorize(client_id), "state")}
@@ -689,7 +300,7 @@ class TestWithFastMCPsProxy:
         assert (await proxy.refresh(client_id, tokens["refresh_token"])).status_code == 200
 
 
-async def test_a_token_whose_keys_cannot_be_fetched_is_not_refused(idp: IdentityProvider) -> None:
+async def test_a_token_whose_keys_cannot_be_fetched_is_not_refused(idp: StubIdentityProvider) -> None:
     verifier = JWTVerifier(jwks_uri=f"{idp.url}/keys")
     app = OutageAnswer(FastMCP("Test", auth=verifier).http_app(path="/mcp"), server_name="Test")
     token = {"Authorization": f"Bearer {RSAKeyPair.generate().create_token()}"}

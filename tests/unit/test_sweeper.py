@@ -1,270 +1,29 @@
-"""The sweeper: what it removes, what it never removes, and how little of it at a time."""
+"""The sweeper: one of all replicas sweeps at a time, counts what it removed, and goes on after a failure."""
 
 import asyncio
-import json
 import logging
-import multiprocessing
-import os
-import sqlite3
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from anyio import to_thread
 
+from harness.expired_records import COLLECTION, put_expired
 from mcp_holdfast.storage.atomic import Leases
-from mcp_holdfast.storage.backends import Backend, FileTree, Swept, filetree, open_backend, open_filetree
+from mcp_holdfast.storage.backends import Backend, FileTree, Swept, open_filetree
 from mcp_holdfast.storage.keys import KeyRing
 from mcp_holdfast.storage.sealing import SealedStore
 from mcp_holdfast.storage.sweeper import Sweeper
 
 KEYS = KeyRing(("a key of more than thirty-two characters",), "test")
-WEEK, HOUR = 7 * 86400.0, 3600.0
-LONG_AGO = datetime.now(tz=UTC) - timedelta(days=1)
-COLLECTION = "things"
-
-
-@pytest.fixture(params=["filetree", "disk"])
-async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
-    opened = open_backend(request.param, tmp_path)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> FileTree:
-    return open_filetree(tmp_path)
+WEEK = 7 * 86400.0
 
 
 def sweeper_of(backend: Backend, **options: float) -> Sweeper:
     return Sweeper(SealedStore(backend, KEYS), backend, **{"interval": 60, "quarantine": WEEK, **options})
-
-
-async def all_swept(backend: Backend, *, limit: int = 500, quarantine: float = WEEK) -> Swept:
-    return sum([piece async for piece in backend.sweep(limit=limit, quarantine=quarantine)], Swept())
-
-
-async def put_expired(backend: Backend, *keys: str) -> None:
-    """Store records that expired a day ago."""
-    for key in keys:
-        await backend.put(key, {"of": "the past"}, collection=COLLECTION, ttl=1000)
-    if isinstance(backend, FileTree):
-        for file in (Path(backend._data_directory) / COLLECTION).glob("*.json"):
-            stored = json.loads(file.read_text())
-            if stored["value"] == {"of": "the past"}:
-                file.write_text(json.dumps({**stored, "expires_at": LONG_AGO.isoformat()}))
-    else:
-        database = Path(backend._cache.directory) / "cache.db"  # type: ignore[attr-defined]
-        with sqlite3.connect(database, isolation_level=None) as connection:
-            connection.execute("UPDATE Cache SET expire_time = ? WHERE value LIKE '%the past%'", [LONG_AGO.timestamp()])
-        connection.close()
-
-
-def age(file: Path, seconds: float) -> Path:
-    os.utime(file, (time.time() - seconds,) * 2)
-    return file
-
-
-class TestExpiredRecords:
-    async def test_are_removed_and_others_stay(self, backend: Backend) -> None:
-        await backend.put("for ever", {"n": 1}, collection=COLLECTION)
-        await backend.put("for long", {"n": 2}, collection=COLLECTION, ttl=1000)
-        await put_expired(backend, "one", "two", "three")
-        assert (await all_swept(backend)).expired == 3
-        assert await backend.get("for ever", collection=COLLECTION) == {"n": 1}
-        assert await backend.get("for long", collection=COLLECTION) == {"n": 2}
-        assert (await all_swept(backend)).removed == 0
-
-    async def test_stay_while_another_replicas_clock_may_be_behind(self, backend: Backend) -> None:
-        await backend.put("just now", {"n": 1}, collection=COLLECTION, ttl=0.001)
-        await asyncio.sleep(0.01)
-        assert (await all_swept(backend)).expired == 0
-
-    async def test_leave_no_file_behind(self, tree: FileTree, tmp_path: Path) -> None:
-        await put_expired(tree, "one", "two")
-        await all_swept(tree)
-        assert list((tmp_path / COLLECTION).iterdir()) == []
-
-    async def test_of_a_collection_that_this_process_never_used(self, tree: FileTree, tmp_path: Path) -> None:
-        await put_expired(tree, "one")
-        assert (await all_swept(open_filetree(tmp_path))).expired == 1
-
-    async def test_in_memory_go_too(self) -> None:
-        memory = open_backend("memory")
-        await memory.put("one", {"n": 1}, collection=COLLECTION, ttl=0.001)
-        await asyncio.sleep(0.01)
-        assert (await all_swept(memory)).expired == 1
-
-    async def test_that_somebody_else_is_replacing_are_left_to_them(self, tree: FileTree, tmp_path: Path) -> None:
-        await put_expired(tree, "one")
-        (file,) = (tmp_path / COLLECTION).glob("*.json")
-        with filetree._locked(file) as locked:
-            assert locked is not None
-            assert (await all_swept(tree)).expired == 0
-        assert (await all_swept(tree)).expired == 1
-
-
-class TestARecordThatReplacesAnExpiredOne:
-    """put() asks for no lock: it may come at any moment of a removal."""
-
-    @pytest.mark.parametrize("moment", ["_is_open_as", "_take_away", "_temporary_beside"])
-    async def test_is_kept_at_whatever_moment_it_comes(
-        self, tree: FileTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-    ) -> None:
-        await put_expired(tree, "key")
-        (file,) = (tmp_path / COLLECTION).glob("*.json")
-        whole = getattr(filetree, moment)
-        fresh = {**json.loads(file.read_text()), "value": {"of": "now"}}
-        del fresh["expires_at"]
-
-        def after_a_put(*arguments: Any) -> Any:
-            monkeypatch.setattr(filetree, moment, whole)
-            (tmp_path / "fresh").write_text(json.dumps(fresh))
-            (tmp_path / "fresh").replace(file)
-            return whole(*arguments)
-
-        monkeypatch.setattr(filetree, moment, after_a_put)
-        assert (await all_swept(tree)).expired == 0
-        assert await tree.get("key", collection=COLLECTION) == {"of": "now"}
-        assert [found.name for found in (tmp_path / COLLECTION).iterdir()] == [file.name]
-
-    async def test_is_kept_by_sweepers_of_other_processes(self, tree: FileTree, tmp_path: Path) -> None:
-        keys = [f"key{number}" for number in range(150)]
-        processes = [multiprocessing.get_context("spawn").Process(target=sweep_for_ever, args=[tmp_path])]
-        for process in processes:
-            process.start()
-        try:
-            for _ in range(3):
-                await put_expired(tree, *keys)
-                for key in keys:
-                    await tree.put(key, {"of": "now"}, collection=COLLECTION)
-                await asyncio.sleep(0.05)
-                assert [await tree.get(key, collection=COLLECTION) for key in keys] == [{"of": "now"}] * len(keys)
-        finally:
-            for process in processes:
-                process.kill()
-                process.join()
-
-
-def sweep_for_ever(directory: Path) -> None:
-    async def sweep() -> None:
-        tree = open_filetree(directory)
-        while True:
-            await all_swept(tree)
-
-    asyncio.run(sweep())
-
-
-class TestLeftovers:
-    def leftover(self, directory: Path, name: str = ".put-0123456789abcdef.tmp") -> Path:
-        directory.mkdir(exist_ok=True)
-        (directory / name).write_bytes(b"half a rec")
-        return directory / name
-
-    async def test_of_killed_writes_go_after_an_hour(self, tree: FileTree, tmp_path: Path) -> None:
-        old = [age(self.leftover(directory), 1.1 * HOUR) for directory in (tmp_path, tmp_path / COLLECTION)]
-        young = age(self.leftover(tmp_path / "others"), 0.9 * HOUR)
-        assert await all_swept(tree) == Swept(examined=3, temporary=2)
-        assert [file.exists() for file in (*old, young)] == [False, False, True]
-
-    async def test_in_quarantine_stay_for_as_long_as_is_set(self, tree: FileTree, tmp_path: Path) -> None:
-        damaged = [
-            age(self.leftover(directory, "abc.json.corrupt"), 100 * 86400)
-            for directory in (tmp_path, tmp_path / COLLECTION)
-        ]
-        assert (await all_swept(tree)).removed == 0, "set aside just now, however old the record is"
-        await asyncio.sleep(0.05)
-        assert (await all_swept(tree, quarantine=0.01)).quarantined == 2
-        assert not any(file.exists() for file in damaged)
-
-    async def test_in_quarantine_of_a_database_stay_for_as_long_as_is_set(self, tmp_path: Path) -> None:
-        disk = open_backend("disk", tmp_path)
-        await disk.put("other", {"n": 1}, collection="quarantined")
-        await disk.put("key", {"n": 1}, collection=COLLECTION)
-        entry = await disk.read("key", collection=COLLECTION)
-        assert entry is not None
-        await disk.set_aside("key", collection=COLLECTION, entry=entry)
-        assert (await all_swept(disk)).removed == 0
-        await asyncio.sleep(0.05)
-        assert (await all_swept(disk, quarantine=0.01)).quarantined == 1
-        assert await disk.get("other", collection="quarantined") == {"n": 1}
-        await disk.close()
-
-    async def test_that_are_nothing_of_ours_stay(self, tree: FileTree, tmp_path: Path) -> None:
-        for name in ("notes.txt", "things-info.json", ".nfs000012"):
-            age(self.leftover(tmp_path, name), WEEK)
-        (tmp_path / "disk").mkdir()
-        (tmp_path / "disk" / "cache.db").touch()
-        (tmp_path / "disk.corrupt").mkdir()
-        before = sorted(tmp_path.rglob("*"))
-        assert (await all_swept(tree, quarantine=0)).removed == 0
-        assert sorted(tmp_path.rglob("*")) == before
-
-
-class TestWhatCannotBeSwept:
-    async def test_a_damaged_record_is_set_aside(self, tree: FileTree, tmp_path: Path) -> None:
-        await put_expired(tree, "one", "two")
-        first, _ = (tmp_path / COLLECTION).glob("*.json")
-        first.write_text('{"torn')
-        assert (await all_swept(tree)).expired == 1
-        assert first.with_name(f"{first.name}.corrupt").exists()
-
-    async def test_a_link_is_never_followed(self, tree: FileTree, tmp_path: Path) -> None:
-        await put_expired(tree, "one")
-        (file,) = (tmp_path / COLLECTION).glob("*.json")
-        elsewhere = file.rename(tmp_path / "elsewhere")
-        file.symlink_to(elsewhere)
-        (tmp_path / "linked").symlink_to(tmp_path / COLLECTION)
-        assert (await all_swept(tree)).expired == 0
-        assert elsewhere.exists()
-
-    async def test_a_file_that_fails_does_not_keep_the_others(
-        self, tree: FileTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        await put_expired(tree, "one", "two", "three")
-        failing, *_ = (tmp_path / COLLECTION).glob("*.json")
-        whole = filetree._take_away
-
-        def fail_for_one(file: Path, expected: Any) -> bool:
-            if file == failing:
-                raise PermissionError(13, "Permission denied", str(file))
-            return whole(file, expected)
-
-        monkeypatch.setattr(filetree, "_take_away", fail_for_one)
-        assert (await all_swept(tree)).expired == 2
-        (record,) = [record for record in caplog.records if "could not be swept" in record.getMessage()]
-        assert (record.__dict__["files"], record.__dict__["error"]) == (1, "EACCES")
-
-
-class TestAPieceOfWork:
-    async def test_is_bounded_and_the_next_goes_on_where_it_stopped(self, tree: FileTree) -> None:
-        await put_expired(tree, *(f"key{number}" for number in range(25)))
-        pieces = [piece async for piece in tree.sweep(limit=10, quarantine=WEEK)]
-        assert [piece.examined for piece in pieces] == [10, 10, 6], "the records and the collection's own file"
-        assert sum(piece.expired for piece in pieces) == 25
-
-    async def test_leaves_the_event_loop_free(self, tree: FileTree, tmp_path: Path) -> None:
-        (tmp_path / COLLECTION).mkdir()
-        for number in range(20_000):
-            (tmp_path / COLLECTION / f".put-{number}.tmp").touch()
-        longest = 0.0
-
-        async def measure() -> None:
-            nonlocal longest
-            while True:
-                before = time.monotonic()
-                await asyncio.sleep(0.001)
-                longest = max(longest, time.monotonic() - before)
-
-        measuring = asyncio.create_task(measure())
-        assert (await all_swept(tree)).examined == 20_000
-        measuring.cancel()
-        assert longest < 0.2
 
 
 class TestATick:
