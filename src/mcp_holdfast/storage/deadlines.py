@@ -8,7 +8,7 @@ import asyncio
 import errno
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, SupportsFloat, TypeVar
 
@@ -26,7 +26,8 @@ from key_value.aio.errors import (
 
 from mcp_holdfast import outage
 from mcp_holdfast.storage.atomic import AtomicStore
-from mcp_holdfast.storage.journal import DEFAULT_COLLECTION, Place
+from mcp_holdfast.storage.journal import Place, place_of
+from mcp_holdfast.storage.one_by_one import OneByOne
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class StoreUnavailable(Exception):
     """The store failed or did not answer in time. What was to be written may be stored all the same, now or later."""
 
 
-class PromptStore:
+class PromptStore(OneByOne):
     """Gives each operation of a store `deadline` seconds. Failures are noted (outage.note) and raise StoreUnavailable.
 
     An operation that is late, or whose caller was cancelled, is left behind and goes on alone. A record that such an
@@ -75,7 +76,7 @@ class PromptStore:
         self._store = store
         self._deadline = deadline
         self._most_left_behind = most_left_behind
-        self._left_behind: dict[asyncio.Task[Any], frozenset[Place]] = {}
+        self._left_behind: dict[asyncio.Task[Any], Place | None] = {}
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         return await self._read("get", lambda: self._store.get(key, collection=collection))
@@ -83,50 +84,23 @@ class PromptStore:
     async def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
         return await self._read("ttl", lambda: self._store.ttl(key, collection=collection))
 
-    async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
-        return await self._read("get_many", lambda: self._store.get_many(keys, collection=collection))
-
-    async def ttl_many(
-        self, keys: Sequence[str], *, collection: str | None = None
-    ) -> list[tuple[dict[str, Any] | None, float | None]]:
-        return await self._read("ttl_many", lambda: self._store.ttl_many(keys, collection=collection))
-
     async def put(
         self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None
     ) -> None:
         await self._run(
-            "put", lambda: self._store.put(key, value, collection=collection, ttl=ttl), _places([key], collection)
-        )
-
-    async def put_many(
-        self,
-        keys: Sequence[str],
-        values: Sequence[Mapping[str, Any]],
-        *,
-        collection: str | None = None,
-        ttl: SupportsFloat | None = None,
-    ) -> None:
-        await self._run(
-            "put_many",
-            lambda: self._store.put_many(keys, values, collection=collection, ttl=ttl),
-            _places(keys, collection),
+            "put", lambda: self._store.put(key, value, collection=collection, ttl=ttl), place_of(key, collection)
         )
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         return await self._run(
-            "delete", lambda: self._store.delete(key, collection=collection), _places([key], collection)
-        )
-
-    async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
-        return await self._run(
-            "delete_many", lambda: self._store.delete_many(keys, collection=collection), _places(keys, collection)
+            "delete", lambda: self._store.delete(key, collection=collection), place_of(key, collection)
         )
 
     async def add(
         self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: float | None = None
     ) -> bool:
         return await self._run(
-            "add", lambda: self._store.add(key, value, collection=collection, ttl=ttl), _places([key], collection)
+            "add", lambda: self._store.add(key, value, collection=collection, ttl=ttl), place_of(key, collection)
         )
 
     async def entries(self, collection: str) -> AsyncIterator[tuple[str, ManagedEntry]]:
@@ -144,27 +118,27 @@ class PromptStore:
     async def _read(self, name: str, operation: Operation[Result]) -> Result:
         """Try a read that failed once more: that changes nothing, and NFS has errors that are gone at once."""
         try:
-            return await self._in_time(name, operation, frozenset())
+            return await self._in_time(name, operation, None)
         except MISTAKES:
             raise
         except OUTAGES as error:
             log.info("reading once more", extra={"error": _kind(error)})
         return await self._run(name, operation)
 
-    async def _run(self, name: str, operation: Operation[Result], places: frozenset[Place] = frozenset()) -> Result:
+    async def _run(self, name: str, operation: Operation[Result], place: Place | None = None) -> Result:
         try:
-            return await self._in_time(name, operation, places)
+            return await self._in_time(name, operation, place)
         except MISTAKES:
             raise
         except OUTAGES as error:
             raise _unavailable(f"the store failed at {name}: {_kind(error)}") from error
 
-    async def _in_time(self, name: str, operation: Operation[Result], places: frozenset[Place]) -> Result:
+    async def _in_time(self, name: str, operation: Operation[Result], place: Place | None) -> Result:
         late = f"the store did not answer {name} within {self._deadline:g} s"
         deadline = asyncio.get_running_loop().time() + self._deadline
         if len(self._left_behind) >= self._most_left_behind:
             raise _unavailable(f"the store has not answered {len(self._left_behind)} operations")
-        if places and not await self._earlier_writes_end(places, deadline):
+        if place and not await self._earlier_writes_end(place, deadline):
             raise _unavailable(late)
         task = asyncio.create_task(operation())
         task.add_done_callback(self._forget)
@@ -172,13 +146,13 @@ class PromptStore:
             await asyncio.wait({task}, timeout=deadline - asyncio.get_running_loop().time())
         finally:
             if not task.done():
-                self._left_behind[task] = places
+                self._left_behind[task] = place
         if not task.done():
             raise _unavailable(late)
         return task.result()
 
-    async def _earlier_writes_end(self, places: frozenset[Place], deadline: float) -> bool:
-        earlier = {task for task, written in self._left_behind.items() if written & places}
+    async def _earlier_writes_end(self, place: Place, deadline: float) -> bool:
+        earlier = {task for task, written in self._left_behind.items() if written == place}
         if not earlier:
             return True
         _, pending = await asyncio.wait(earlier, timeout=deadline - asyncio.get_running_loop().time())
@@ -190,10 +164,6 @@ class PromptStore:
         if was_left_behind:
             result = "none" if task.cancelled() else _kind(error) if error else "done"
             log.info("the store ended an operation that nobody waited for any more", extra={"result": result})
-
-
-def _places(keys: Sequence[str], collection: str | None) -> frozenset[Place]:
-    return frozenset((collection or DEFAULT_COLLECTION, key) for key in keys)
 
 
 async def _next(records: AsyncIterator[Result]) -> Result | None:

@@ -11,6 +11,7 @@ from typing import Any, SupportsFloat, TypeVar
 from key_value.aio.protocols import AsyncKeyValue
 
 from mcp_holdfast.storage.atomic import AtomicStore
+from mcp_holdfast.storage.one_by_one import OneByOne
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ async def apply_deletes(store: AsyncKeyValue, places: Sequence[Place]) -> None:
     await asyncio.gather(*(store.delete(key, collection=collection) for collection, key in places))
 
 
-class JournaledStore:
+class JournaledStore(OneByOne):
     """The store that a provider is given. Without a journal it does what the store below it does."""
 
     def __init__(self, store: AtomicStore) -> None:
@@ -82,7 +83,7 @@ class JournaledStore:
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         journal = _journal.get()
         if journal is not None:
-            place = _place(key, collection)
+            place = place_of(key, collection)
             if journal.hides(place):
                 return None
             if journal.before_reading is not None:
@@ -101,13 +102,13 @@ class JournaledStore:
             return
         ttl = journal.default_ttl if ttl is None else ttl
         await persist(journal, lambda: self._store.put(key, value, collection=collection, ttl=ttl))
-        place = _place(key, collection)
+        place = place_of(key, collection)
         journal.writes[place] = None if ttl is None else time.time() + float(ttl)
         journal.deletes.discard(place)
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         journal = _journal.get()
-        place = _place(key, collection)
+        place = place_of(key, collection)
         if journal is None or not journal.hold_deletes:
             return await self._store.delete(key, collection=collection)
         if journal.hides(place):
@@ -116,34 +117,13 @@ class JournaledStore:
         journal.writes.pop(place, None)
         return True
 
-    async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
-        return [await self.get(key, collection=collection) for key in keys]
-
-    async def ttl_many(
-        self, keys: Sequence[str], *, collection: str | None = None
-    ) -> list[tuple[dict[str, Any] | None, float | None]]:
-        return [await self.ttl(key, collection=collection) for key in keys]
-
-    async def put_many(
-        self,
-        keys: Sequence[str],
-        values: Sequence[Mapping[str, Any]],
-        *,
-        collection: str | None = None,
-        ttl: SupportsFloat | None = None,
-    ) -> None:
-        for key, value in zip(keys, values, strict=True):
-            await self.put(key, value, collection=collection, ttl=ttl)
-
-    async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
-        return sum([await self.delete(key, collection=collection) for key in keys])
-
     def _is_hidden(self, key: str, collection: str | None) -> bool:
         journal = _journal.get()
-        return journal is not None and journal.hides(_place(key, collection))
+        return journal is not None and journal.hides(place_of(key, collection))
 
 
-def _place(key: str, collection: str | None) -> Place:
+def place_of(key: str, collection: str | None) -> Place:
+    """Where a record of that key is."""
     return collection or DEFAULT_COLLECTION, key
 
 
