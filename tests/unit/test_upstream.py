@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import socket
 from collections.abc import AsyncIterator
 
 import httpx
@@ -10,11 +11,12 @@ import pytest
 from authlib.integrations.base_client import OAuthError  # type: ignore[import-untyped]
 from authlib.integrations.httpx_client import AsyncOAuth2Client  # type: ignore[import-untyped]
 from fastmcp import Client, FastMCP
+from fastmcp.server.auth.cimd import CIMDFetcher, CIMDValidationError
 
 from harness.server import free_port
 from harness.stub_identity_provider import StubIdentityProvider
 from mcp_holdfast import outage
-from mcp_holdfast.auth.upstream import PERSIST_FOR
+from mcp_holdfast.auth.upstream import PERSIST_FOR, watch_outgoing_requests
 from mcp_holdfast.storage.journal import keeping_journal
 
 
@@ -154,3 +156,21 @@ class TestOutgoingRequests:
         async with Client(server) as client:
             assert (await client.call_tool("call")).data == 503
         assert causes == []
+
+
+@pytest.mark.parametrize(
+    ("number", "noted"),
+    [(socket.EAI_AGAIN, ["client.example could not be looked up"]), (socket.EAI_NONAME, [])],
+    ids=["no answer", "no such host"],
+)
+async def test_a_clients_document_whose_host_cannot_be_looked_up_now_is_noted(
+    monkeypatch: pytest.MonkeyPatch, causes: list[str], number: int, noted: list[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise socket.gaierror(number, "as a resolver says it")
+
+    watch_outgoing_requests()
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(CIMDValidationError):
+        await CIMDFetcher().fetch("https://client.example/metadata.json")
+    assert causes == noted

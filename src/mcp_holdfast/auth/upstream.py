@@ -6,11 +6,13 @@ out of reach. What they ask is seen in one place, the transport of httpx.
 """
 
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache, wraps
 from typing import cast
 
 import httpx
+from fastmcp.server.auth import ssrf
 from mcp.server.lowlevel.server import request_ctx
 
 from mcp_holdfast import outage
@@ -19,6 +21,7 @@ from mcp_holdfast.storage import journal
 log = logging.getLogger(__name__)
 
 Send = Callable[[httpx.AsyncHTTPTransport, httpx.Request], Awaitable[httpx.Response]]
+Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 PERSIST_FOR = 3600.0
 """Seconds for which the store is tried again with what the identity provider has just issued, and nobody else has."""
@@ -59,6 +62,23 @@ def watch_outgoing_requests() -> None:
         return await _send_watched(send, transport, request)
 
     httpx.AsyncHTTPTransport.handle_async_request = send_watched  # type: ignore[assignment, method-assign]
+    ssrf.resolve_hostname = _watched_resolution(ssrf.resolve_hostname)  # type: ignore[assignment]
+
+
+def _watched_resolution(resolve: Resolve) -> Resolve:
+    """What looks up the hosts of clients' metadata documents, before httpx is asked for them."""
+
+    @wraps(resolve)
+    async def resolve_watched(hostname: str, port: int = 443) -> list[str]:
+        try:
+            return await resolve(hostname, port)
+        except ssrf.SSRFError as error:
+            cause = error.__cause__
+            if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN:
+                outage.note(f"{hostname} could not be looked up")
+            raise
+
+    return resolve_watched
 
 
 async def _send_watched(send: Send, transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
