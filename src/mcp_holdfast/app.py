@@ -25,6 +25,7 @@ from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST, RedirectAllowLis
 from mcp_holdfast.auth.revocation import Revocation, advertise_revocation
 from mcp_holdfast.auth.sessions import Sessions
 from mcp_holdfast.auth.shield import Shield
+from mcp_holdfast.auth.signing import accept_previous_keys
 from mcp_holdfast.auth.upstream import watch_outgoing_requests
 from mcp_holdfast.auth.verification import refresh_upstream_one_at_a_time, remember_verified_tokens
 from mcp_holdfast.http.health import Readiness, health_routes
@@ -207,8 +208,11 @@ def _build_login(plan: Plan, store: AsyncKeyValue, ring: KeyRing, allow_list: Re
         log.warning("serving without authentication: anyone who reaches this port can use the server")
         return None
     if plan.provider is not None:
-        signing_key = ring.derive("provider tokens")[0]
-        return plan.provider.build(client_storage=store, jwt_signing_key=signing_key, allow_list=allow_list)
+        keys = ring.derive("provider tokens")
+        provider = plan.provider.build(client_storage=store, jwt_signing_key=keys[0], allow_list=allow_list)
+        if isinstance(provider, OAuthProxy):
+            accept_previous_keys(provider, keys)
+        return provider
     return _build_local_login(settings, store, ring, plan.payload.name, allow_list)
 
 
