@@ -7,12 +7,22 @@ import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from harness.expired_records import COLLECTION, put_expired
-from mcp_holdfast.storage.backends import Backend, FileTree, Swept, filetree, open_backend, open_filetree
+from mcp_holdfast.storage.backends import (
+    Backend,
+    FileTree,
+    Swept,
+    filetree,
+    open_backend,
+    open_filetree,
+    record_lock,
+)
+from mcp_holdfast.storage.backends.record_lock import locked
 
 WEEK, HOUR = 7 * 86400.0, 3600.0
 
@@ -66,8 +76,8 @@ class TestExpiredRecords:
     async def test_that_somebody_else_is_replacing_are_left_to_them(self, tree: FileTree, tmp_path: Path) -> None:
         await put_expired(tree, "one")
         (file,) = (tmp_path / COLLECTION).glob("*.json")
-        with filetree._locked(file) as locked:
-            assert locked is not None
+        with locked(file) as opened:
+            assert opened is not None
             assert (await all_swept(tree)).expired == 0
         assert (await all_swept(tree)).expired == 1
 
@@ -75,23 +85,31 @@ class TestExpiredRecords:
 class TestARecordThatReplacesAnExpiredOne:
     """put() asks for no lock: it may come at any moment of a removal."""
 
-    @pytest.mark.parametrize("moment", ["_is_open_as", "_take_away", "_temporary_beside"])
+    @pytest.mark.parametrize(
+        ("module", "moment"),
+        [
+            (filetree, "locked"),
+            (record_lock, "is_open_as"),
+            (filetree, "_take_away"),
+            (filetree, "_temporary_beside"),
+        ],
+    )
     async def test_is_kept_at_whatever_moment_it_comes(
-        self, tree: FileTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+        self, tree: FileTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, moment: str
     ) -> None:
         await put_expired(tree, "key")
         (file,) = (tmp_path / COLLECTION).glob("*.json")
-        whole = getattr(filetree, moment)
+        whole = getattr(module, moment)
         fresh = {**json.loads(file.read_text()), "value": {"of": "now"}}
         del fresh["expires_at"]
 
         def after_a_put(*arguments: Any) -> Any:
-            monkeypatch.setattr(filetree, moment, whole)
+            monkeypatch.setattr(module, moment, whole)
             (tmp_path / "fresh").write_text(json.dumps(fresh))
             (tmp_path / "fresh").replace(file)
             return whole(*arguments)
 
-        monkeypatch.setattr(filetree, moment, after_a_put)
+        monkeypatch.setattr(module, moment, after_a_put)
         assert (await all_swept(tree)).expired == 0
         assert await tree.get("key", collection=COLLECTION) == {"of": "now"}
         assert [found.name for found in (tmp_path / COLLECTION).iterdir()] == [file.name]

@@ -15,7 +15,7 @@ from harness.expired_records import COLLECTION, put_expired
 from mcp_holdfast.storage.atomic import Leases
 from mcp_holdfast.storage.backends import Backend, FileTree, Swept, open_filetree
 from mcp_holdfast.storage.keys import KeyRing
-from mcp_holdfast.storage.sealing import SealedStore
+from mcp_holdfast.storage.sealing import KEY_CHECK_COPIES, SealedStore
 from mcp_holdfast.storage.sweeper import Sweeper
 
 KEYS = KeyRing(("a key of more than thirty-two characters",), "test")
@@ -43,9 +43,9 @@ class TestATick:
         assert (await alive.tick()).expired == 1
 
     async def test_does_more_where_much_has_expired(self, tree: FileTree, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mcp_holdfast.storage.sweeper.PIECE", 8)
-        await put_expired(tree, *(f"key{number}" for number in range(30)))
-        assert (await sweeper_of(tree).tick()).expired == 30
+        monkeypatch.setattr("mcp_holdfast.storage.sweeper.PIECE", 20)
+        await put_expired(tree, *(f"key{number}" for number in range(60)))
+        assert (await sweeper_of(tree).tick()).expired == 60
 
     async def test_goes_on_where_the_last_one_stopped(self, tree: FileTree, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("mcp_holdfast.storage.sweeper.PIECE", 10)
@@ -81,7 +81,7 @@ class TestATick:
         await tree.put("key", {"n": 1}, collection=COLLECTION)
         await sweeper_of(tree).tick()
         assert caplog.records == []
-        assert not list((tmp_path / "holdfast").glob("*.json"))
+        assert {file.stem for file in (tmp_path / "holdfast").glob("*.json")} == set(KEY_CHECK_COPIES)
 
     async def test_counts_what_several_remove_at_the_same_time(self, tmp_path: Path) -> None:
         backends = [open_filetree(tmp_path) for _ in range(4)]

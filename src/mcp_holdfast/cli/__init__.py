@@ -10,6 +10,7 @@ COMMANDS = {
     "sessions:clients": "List the clients that registered, and how many sessions each has.",
     "sessions:sessions": "List who is signed in with which client, and until when.",
     "sessions:revoke": "End sessions: of a client, of a user, one or all.",
+    "rotation:rotate": "Seal the store with a new key while servers run.",
     "upkeep:sweep": "Remove expired records and what was left behind, and tell what was removed so far.",
 }
 

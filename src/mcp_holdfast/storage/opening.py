@@ -92,6 +92,8 @@ def open_for_server(settings: Settings, keys: KeyRing) -> OpenStore:
     with _problems_named(settings):
         opened = _open(settings, keys)
         asyncio.run(check_store(opened.store))
+    if isinstance(opened.store, SealedStore) and not opened.store.seal.is_first_in_use:
+        log.warning("the store is still sealed with a key of HOLDFAST_STORAGE_KEY_PREVIOUS; run 'holdfast rotate'")
     return opened
 
 

@@ -26,6 +26,17 @@ class Backend(BaseStore):
     def entries(self, collection: str) -> AsyncIterator[tuple[str, ManagedEntry]]:
         """Every record of a collection with the key that it is stored under, in no order."""
 
+    renews_seals: bool = False
+    """Whether some process may renew the seals of records, by `replace`, while this one writes."""
+
+    @abstractmethod
+    async def collection_names(self) -> list[str]:
+        """The names of all collections."""
+
+    @abstractmethod
+    async def replace(self, key: str, *, collection: str, expected: ManagedEntry, value: Mapping[str, Any]) -> bool:
+        """Give a record another value, and leave its expiry, unless it has changed; tell whether that was done."""
+
     @abstractmethod
     async def set_aside(self, key: str, *, collection: str, entry: ManagedEntry) -> None:
         """Put a record out of the way, keeping it for inspection, unless another one took its place."""

@@ -1,18 +1,19 @@
 """One file a record."""
 
-import fcntl
+import errno
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from anyio import to_thread
 from key_value.aio._utils.managed_entry import ManagedEntry
 from key_value.aio._utils.time_to_live import prepare_entry_timestamps
-from key_value.aio.errors import DeserializationError
+from key_value.aio.errors import DeserializationError, StoreSetupError
 from key_value.aio.stores.filetree import (
     FileTreeStore,
     FileTreeV1CollectionSanitizationStrategy,
@@ -21,15 +22,23 @@ from key_value.aio.stores.filetree import (
 from key_value.aio.stores.filetree.store import load_or_set_aside
 
 from mcp_holdfast.storage.backends.backend import Backend
+from mcp_holdfast.storage.backends.record_lock import is_open_as, lock, locked
 from mcp_holdfast.storage.backends.swept import EXPIRED_FOR, Swept
 from mcp_holdfast.storage.backends.tree_sweep import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, TreeSweep
 from mcp_holdfast.storage.keys import sync_directory
 
 TRIES = 5
+RENEWED_WITHIN = 3.0
+"""Seconds for which a write waits for who renews the seal of the record."""
 
 
 class FileTree(FileTreeStore, Backend):
-    """One file a record; damaged ones are renamed to `*.corrupt`."""
+    """One file a record; damaged ones are renamed to `*.corrupt`.
+
+    Where seals are being renewed, every write has to ask for the lock of its record: see `replace`.
+    """
+
+    renews_seals = False
 
     async def read(self, key: str, *, collection: str) -> ManagedEntry | None:
         entry = await super().read(key, collection=collection)
@@ -52,6 +61,15 @@ class FileTree(FileTreeStore, Backend):
             if (entry := await super().read(name, collection=collection)) is not None:
                 yield name, entry
 
+    async def collection_names(self) -> list[str]:
+        return await to_thread.run_sync(_collections_in, Path(self._data_directory))
+
+    async def replace(self, key: str, *, collection: str, expected: ManagedEntry, value: Mapping[str, Any]) -> bool:
+        await self.setup_collection(collection=collection)
+        entry = ManagedEntry(value=value, created_at=expected.created_at, expires_at=expected.expires_at)
+        text = self._serialization_adapter.dump_json(entry=entry)
+        return await to_thread.run_sync(self._replace, self._file(key, collection), expected, text.encode())
+
     async def set_aside(self, key: str, *, collection: str, entry: ManagedEntry) -> None:
         await self._set_aside_entry(key=key, collection=collection, entry=entry)
 
@@ -64,6 +82,36 @@ class FileTree(FileTreeStore, Backend):
     async def close(self) -> None:
         """Files are closed after each operation."""
 
+    async def _put_managed_entry(self, *, key: str, collection: str, managed_entry: ManagedEntry) -> None:
+        async with self._not_being_renewed(self._file(key, collection)):
+            await super()._put_managed_entry(key=key, collection=collection, managed_entry=managed_entry)
+
+    async def _delete_managed_entry(self, *, key: str, collection: str) -> bool:
+        async with self._not_being_renewed(self._file(key, collection)):
+            return await super()._delete_managed_entry(key=key, collection=collection)
+
+    @asynccontextmanager
+    async def _not_being_renewed(self, file: Path) -> AsyncIterator[None]:
+        """Keep everybody from renewing a record's seal inside the block, where that may happen at all.
+
+        Raises:
+            OSError: somebody renews it, for unusually long.
+
+        """
+        if not self.renews_seals:
+            yield
+            return
+        try:
+            opened = await to_thread.run_sync(partial(lock, file, wait=RENEWED_WITHIN))
+        except FileNotFoundError:
+            # What is not there is not renewed.
+            yield
+            return
+        if opened is None:
+            raise OSError(errno.EBUSY, "the record is locked")
+        with opened:
+            yield
+
     def _directory(self, collection: str) -> Path:
         return Path(self._collection_infos[collection].directory)
 
@@ -71,20 +119,28 @@ class FileTree(FileTreeStore, Backend):
         return self._directory(collection) / f"{self._key_sanitization_strategy.sanitize(value=key)}.json"
 
     def _add(self, file: Path, content: bytes) -> bool:
-        temporary = _temporary_beside(file)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        temporary = _written_beside(file, content)
         try:
-            with os.fdopen(descriptor, "wb") as opened:
-                opened.write(content)
-                opened.flush()
-                os.fsync(descriptor)
             added = self._link(temporary, file)
         finally:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
+            temporary.unlink(missing_ok=True)
         if added:
             sync_directory(file.parent)
         return added
+
+    def _replace(self, file: Path, expected: ManagedEntry, content: bytes) -> bool:
+        with suppress(FileNotFoundError), locked(file) as opened:
+            if opened is None or self._load(file) != expected:
+                return False
+            temporary = _written_beside(file, content)
+            try:
+                temporary.rename(file)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            sync_directory(file.parent)
+            return True
+        return False
 
     def _link(self, temporary: Path, file: Path) -> bool:
         """Give a new record its name unless that is taken: link(2) has one winner, on NFS too."""
@@ -108,8 +164,8 @@ class FileTree(FileTreeStore, Backend):
             FileNotFoundError: there is no record any more.
 
         """
-        with _locked(file) as locked:
-            if locked is None:
+        with locked(file) as opened:
+            if opened is None:
                 return False
             entry = self._load(file)
             if entry is not None and not entry.is_expired:
@@ -126,8 +182,8 @@ class FileTree(FileTreeStore, Backend):
         """
         if not self._expired_a_while_ago(file):
             return False
-        with _locked(file) as locked:
-            return locked is not None and self._expired_a_while_ago(file) and _take_away(file, locked)
+        with locked(file) as opened:
+            return opened is not None and self._expired_a_while_ago(file) and _take_away(file, opened)
 
     def _expired_a_while_ago(self, file: Path) -> bool:
         entry = self._load(file)
@@ -145,31 +201,6 @@ class FileTree(FileTreeStore, Backend):
         return entry
 
 
-@contextmanager
-def _locked(file: Path) -> Iterator[BinaryIO | None]:
-    """Let one of several processes replace or remove a record that has expired: the open file, None for the others.
-
-    A lock on the file decides; it is never waited for and ends with the process.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-
-    """
-    with file.open("r+b") as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        # Opened once more: on NFS nothing else tells for sure which file the name belongs to now.
-        yield opened if _is_open_as(opened, file) else None
-
-
-def _is_open_as(opened: BinaryIO, file: Path) -> bool:
-    with file.open("rb") as now:
-        return os.path.sameopenfile(opened.fileno(), now.fileno())
-
-
 def _take_away(file: Path, expected: BinaryIO) -> bool:
     """Remove a file if it is the one that is open; tell whether it was.
 
@@ -182,7 +213,7 @@ def _take_away(file: Path, expected: BinaryIO) -> bool:
     with suppress(FileNotFoundError):
         file.rename(aside)
     try:
-        is_expected = _is_open_as(expected, aside)
+        is_expected = is_open_as(expected, aside)
     except OSError:
         is_expected = False
     if not is_expected:
@@ -195,6 +226,41 @@ def _take_away(file: Path, expected: BinaryIO) -> bool:
 
 def _temporary_beside(file: Path) -> Path:
     return file.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+
+
+def _written_beside(file: Path, content: bytes) -> Path:
+    """A temporary file that durably holds what a record is to be."""
+    temporary = _temporary_beside(file)
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _collections_in(root: Path) -> list[str]:
+    """The names of all collections, which their own files tell: a directory's name may be another one.
+
+    Raises:
+        StoreSetupError: a collection's file is missing or damaged; who uses the collection next writes it anew.
+
+    """
+    collections = list[str]()
+    with os.scandir(root) as entries:
+        directories = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    for name in directories:
+        info = root / f"{name}-info.json"
+        collection = load_or_set_aside(info, lambda data: str(data["collection"])) if info.exists() else None
+        if collection is not None:
+            collections.append(collection)
+        elif _record_names(root / name):
+            what = f"{info.name} is missing or damaged; start the server and sign in, then repeat"
+            raise StoreSetupError(message=what)
+    return collections
 
 
 def _record_names(directory: Path) -> list[str]:

@@ -29,6 +29,16 @@ class Memory(MemoryStore, Backend):
             if (entry := await self.read(key, collection=collection)) is not None:
                 yield key, entry
 
+    async def collection_names(self) -> list[str]:
+        return list(self._cache)
+
+    async def replace(self, key: str, *, collection: str, expected: ManagedEntry, value: Mapping[str, Any]) -> bool:
+        # Nothing here waits, so nothing comes between.
+        if await self.read(key, collection=collection) != expected:
+            return False
+        await self.put(key, value, collection=collection, ttl=expected.ttl)
+        return True
+
     async def set_aside(self, key: str, *, collection: str, entry: ManagedEntry) -> None:
         await self.delete(key, collection=collection)
 

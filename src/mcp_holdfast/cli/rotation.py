@@ -1,0 +1,42 @@
+"""Change the key that the store is sealed with."""
+
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mcp_holdfast.cli.beside import EXIT_STORE_FAILED, run_beside_server
+from mcp_holdfast.cli.output import print_json
+from mcp_holdfast.settings import Settings
+from mcp_holdfast.storage.opening import OpenStore
+from mcp_holdfast.storage.rotation import HANDOVER, Rotated
+from mcp_holdfast.storage.rotation import rotate as rotate_store
+from mcp_holdfast.storage.sealing import SealedStore
+
+
+def rotate(*, as_json: Annotated[bool, Parameter("--json", negative="")] = False) -> int:
+    """Seal everything with HOLDFAST_STORAGE_KEY, so that HOLDFAST_STORAGE_KEY_PREVIOUS can go; servers may run."""
+
+    async def work(_: Settings, opened: OpenStore) -> int:
+        if not isinstance(opened.store, SealedStore):
+            raise TypeError("only a sealed store can be opened beside a server")
+        sys.stderr.write(f"every replica seals with the new key in {HANDOVER:.0f} s; then what is stored is renewed\n")
+        rotated = Rotated()
+        async for rotated in rotate_store(opened.store, opened.backend):
+            sys.stderr.write(f"examined {rotated.examined}, renewed {rotated.renewed}\n")
+        if as_json:
+            print_json(asdict(rotated))
+        return _tell(rotated)
+
+    return run_beside_server(work)
+
+
+def _tell(rotated: Rotated) -> int:
+    if rotated.foreign:
+        sys.stderr.write(f"{rotated.foreign} records were not sealed with any of the keys and were left alone\n")
+    if rotated.remaining:
+        sys.stderr.write(f"{rotated.remaining} records are being changed all the time; run 'holdfast rotate' again\n")
+        return EXIT_STORE_FAILED
+    sys.stderr.write("done: HOLDFAST_STORAGE_KEY_PREVIOUS is not needed any more\n")
+    return 0

@@ -1,0 +1,203 @@
+"""Promise 9 for the storage key: it is changed while replicas use the store, and nothing is lost."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+from key_value.aio.errors import KeyValueOperationError
+
+from mcp_holdfast.settings import ConfigurationError
+from mcp_holdfast.storage import check_store, rotation, sealing
+from mcp_holdfast.storage.backends import Backend, open_backend
+from mcp_holdfast.storage.backends.record_lock import locked
+from mcp_holdfast.storage.keys import KeyRing
+from mcp_holdfast.storage.rotation import Rotated, rotate
+from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION, KEY_CHECK_COPIES, SealedStore
+
+OLD, NEW = "the secret until now" * 3, "the next secret" * 3
+BEFORE, NEXT, AFTER = KeyRing((OLD,), "test"), KeyRing((NEW, OLD), "test"), KeyRing((NEW,), "test")
+EARLY = KeyRing((OLD, NEW), "test")
+"""Of a replica that was told of the next key, but not yet to begin with it."""
+
+OpenStore = Callable[[KeyRing], SealedStore]
+
+
+@pytest.fixture(params=["filetree", "disk"])
+def backend_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def backend(backend_name: str, tmp_path: Path) -> Backend:
+    return open_backend(backend_name, tmp_path)
+
+
+@pytest.fixture
+def open_store(backend_name: str, tmp_path: Path) -> OpenStore:
+    return lambda ring: SealedStore(open_backend(backend_name, tmp_path), ring)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replicas follow within a tenth of a second."""
+    monkeypatch.setattr(sealing, "FOLLOWED_WITHIN", 0.1)
+    monkeypatch.setattr(rotation, "HANDOVER", 0.3)
+
+
+async def rotated(store: SealedStore, backend: Backend) -> Rotated:
+    async for done in rotate(store, backend):
+        last = done
+    return last
+
+
+async def test_what_is_sealed_with_the_previous_key_can_be_read_and_deleted(open_store: OpenStore) -> None:
+    await open_store(BEFORE).put("key", {"a": 1}, collection="one")
+    store = open_store(NEXT)
+    assert await store.get("key", collection="one") == {"a": 1}
+    assert await store.delete("key", collection="one") is True
+    assert await store.get("key", collection="one") is None
+
+
+async def test_replicas_that_have_the_next_key_already_write_what_the_others_can_read(open_store: OpenStore) -> None:
+    before = open_store(BEFORE)
+    await before.put("key", {"a": 1}, collection="one")
+    ahead = open_store(NEXT)
+    await ahead.put("key", {"a": 2}, collection="one")
+    assert await before.get("key", collection="one") == {"a": 2}
+    assert await ahead.add("once", {}, collection="one") is True
+    assert await before.add("once", {}, collection="one") is False
+
+
+async def test_after_the_rotation_the_new_key_alone_opens_everything(open_store: OpenStore, backend: Backend) -> None:
+    store = open_store(BEFORE)
+    for number in range(20):
+        await store.put(f"key {number}", {"a": number}, collection="one", ttl=1000 if number % 2 else None)
+    done = await rotated(open_store(NEXT), backend)
+    assert (done.renewed, done.remaining, done.foreign) == (20, 0, 0)
+    after = open_store(AFTER)
+    await check_store(after)
+    for number in range(20):
+        value, ttl = await after.ttl(f"key {number}", collection="one")
+        assert value == {"a": number}
+        assert (ttl is not None and 900 < ttl <= 1000) if number % 2 else ttl is None
+    with pytest.raises(ConfigurationError, match="sealed with another key"):
+        await check_store(open_store(BEFORE))
+
+
+async def test_a_running_replica_follows(open_store: OpenStore, backend: Backend) -> None:
+    running = open_store(EARLY)
+    await running.put("key", {"a": 1}, collection="one")
+    await rotated(open_store(NEXT), backend)
+    await running.put("key", {"a": 2}, collection="one")
+    assert await open_store(AFTER).get("key", collection="one") == {"a": 2}
+
+
+async def test_a_running_replica_without_the_new_key_fails_and_damages_nothing(
+    open_store: OpenStore, backend: Backend
+) -> None:
+    left_out = open_store(BEFORE)
+    await left_out.put("key", {"a": 1}, collection="one")
+    await rotated(open_store(NEXT), backend)
+    for operation in (
+        left_out.get("key", collection="one"),
+        left_out.put("key", {"a": 2}, collection="one"),
+        left_out.add("another", {"a": 2}, collection="one"),
+    ):
+        with pytest.raises(KeyValueOperationError, match="sealed with another key"):
+            await operation
+    assert await open_store(AFTER).get("key", collection="one") == {"a": 1}
+
+
+async def test_no_write_is_lost_and_nothing_deleted_returns_while_seals_are_renewed(
+    open_store: OpenStore, backend: Backend
+) -> None:
+    replicas = [open_store(EARLY), open_store(NEXT)]
+    keys = [f"key {number}" for number in range(30)]
+    for key in keys:
+        await replicas[0].put(key, {"n": 0}, collection="one")
+    written = dict.fromkeys(keys, 0)
+    over = asyncio.Event()
+
+    async def work(replica: SealedStore, mine: list[str]) -> None:
+        for number in count(1):
+            for key in mine:
+                if number % 5 == 4:
+                    assert await replica.delete(key, collection="one") is True
+                    assert await replica.get(key, collection="one") is None
+                await replica.put(key, {"n": number}, collection="one")
+                written[key] = number
+            if over.is_set():
+                return
+
+    workers = [asyncio.create_task(work(replicas[part % 2], keys[part::3])) for part in range(3)]
+    done = await rotated(open_store(NEXT), backend)
+    over.set()
+    await asyncio.gather(*workers)
+    assert done.remaining == 0
+    assert await open_store(AFTER).get_many(keys, collection="one") == [{"n": written[key]} for key in keys]
+
+
+async def test_a_rotation_that_was_cut_off_goes_on(
+    open_store: OpenStore, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation, "TOLD_EVERY", 5)
+    store = open_store(BEFORE)
+    for number in range(20):
+        await store.put(f"key {number}", {"a": number}, collection="one")
+    cut_off = rotate(open_store(NEXT), backend)
+    assert 0 < (await anext(cut_off)).renewed < 20
+    await cut_off.aclose()
+    rest = await rotated(open_store(NEXT), backend)
+    assert 0 < rest.renewed < 20
+    assert await open_store(AFTER).get("key 19", collection="one") == {"a": 19}
+
+
+async def test_what_no_key_opens_is_counted_and_left_alone(open_store: OpenStore, backend: Backend) -> None:
+    await check_store(open_store(BEFORE))
+    await backend.put("planted", {"sealed": "by nobody"}, collection="one")
+    assert (await rotated(open_store(NEXT), backend)).foreign == 1
+    assert await backend.get("planted", collection="one") == {"sealed": "by nobody"}
+
+
+async def test_a_record_that_somebody_is_changing_remains_and_is_told(tmp_path: Path) -> None:
+    backend = open_backend("filetree", tmp_path)
+    await SealedStore(backend, BEFORE).put("key", {"a": 1}, collection="one")
+    (file,) = (tmp_path / "one").glob("*.json")
+    with locked(file):
+        assert (await rotated(SealedStore(backend, NEXT), backend)).remaining == 1
+    assert (await rotated(SealedStore(backend, NEXT), backend)).renewed == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"value": {"sealed": "no"}, "created_at": null}'])
+@pytest.mark.parametrize("damaged", [KEY_CHECK_COPIES[:1], KEY_CHECK_COPIES[1:], KEY_CHECK_COPIES])
+async def test_a_damaged_key_check_is_written_anew(tmp_path: Path, damaged: tuple[str, ...], content: str) -> None:
+    await SealedStore(open_backend("filetree", tmp_path), BEFORE).put("key", {"a": 1}, collection="one")
+    for copy in damaged:
+        (tmp_path / HOLDFAST_COLLECTION / f"{copy}.json").write_text(content)
+    again = SealedStore(open_backend("filetree", tmp_path), BEFORE)
+    await check_store(again)
+    assert await again.get("key", collection="one") == {"a": 1}
+    for copy in KEY_CHECK_COPIES:
+        assert json.loads((tmp_path / HOLDFAST_COLLECTION / f"{copy}.json").read_text())["value"]["sealed"]
+
+
+async def test_one_copy_of_the_key_check_is_enough_after_a_rotation(tmp_path: Path) -> None:
+    backend = open_backend("filetree", tmp_path)
+    await SealedStore(backend, BEFORE).put("key", {"a": 1}, collection="one")
+    await rotated(SealedStore(backend, NEXT), backend)
+    for copy in KEY_CHECK_COPIES:
+        (tmp_path / HOLDFAST_COLLECTION / f"{copy}.json").write_text("")
+        assert await SealedStore(open_backend("filetree", tmp_path), AFTER).get("key", collection="one") == {"a": 1}
+
+
+async def test_a_key_check_planted_beside_ours_changes_nothing(tmp_path: Path) -> None:
+    await SealedStore(open_backend("filetree", tmp_path / "ours"), BEFORE).put("key", {"a": 1}, collection="one")
+    await check_store(SealedStore(open_backend("filetree", tmp_path / "theirs"), AFTER))
+    first = f"{HOLDFAST_COLLECTION}/{KEY_CHECK_COPIES[0]}.json"
+    (tmp_path / "ours" / first).write_bytes((tmp_path / "theirs" / first).read_bytes())
+    ours = SealedStore(open_backend("filetree", tmp_path / "ours"), BEFORE)
+    await check_store(ours)
+    assert await ours.get("key", collection="one") == {"a": 1}
