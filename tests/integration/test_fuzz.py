@@ -6,6 +6,7 @@ FUZZ_EXAMPLES says how many examples of each kind are tried; without it a few, t
 import asyncio
 import base64
 import json
+import os
 import re
 import shutil
 import socket
