@@ -292,7 +292,7 @@ class TestKeysOnTheVolume:
             volume_key_ring(tmp_path / "key", "HOLDFAST_STORAGE_KEY", store_is_in_use=True)
 
     def test_a_key_that_a_store_in_use_misses_is_not_made_anew(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigurationError, match="is missing although the store beside it is in use"):
+        with pytest.raises(ConfigurationError, match="is missing, without which a store in use is lost"):
             volume_key_ring(tmp_path / "key", "HOLDFAST_STORAGE_KEY", store_is_in_use=True)
         assert not (tmp_path / "key").exists()
 

@@ -10,6 +10,8 @@ COMMANDS = {
     "sessions:clients": "List the clients that registered, and how many sessions each has.",
     "sessions:sessions": "List who is signed in with which client, and until when.",
     "sessions:revoke": "End sessions: of a client, of a user, one or all.",
+    "backup:backup": "Copy the store into a file while servers run.",
+    "backup:restore": "Put a backup into an empty store.",
     "rotation:rotate": "Seal the store with a new key while servers run.",
     "upkeep:sweep": "Remove expired records and what was left behind, and tell what was removed so far.",
 }

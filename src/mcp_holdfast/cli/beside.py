@@ -5,29 +5,40 @@ import logging.config
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 from mcp_holdfast import logs
 from mcp_holdfast.settings import EXIT_CONFIG, ConfigurationError, Settings, load_settings, read_environment
 from mcp_holdfast.storage.atomic import LeaseBusy
-from mcp_holdfast.storage.opening import STORE_ERRORS, OpenStore, open_beside_server
+from mcp_holdfast.storage.opening import STORE_ERRORS, OpenSealedStore, open_beside_server, open_empty
 
 EXIT_NOTHING_FOUND = 1
 EXIT_USAGE = 2
 EXIT_STORE_FAILED = 74
 """EX_IOERR of sysexits.h."""
 
-Work = Callable[[Settings, OpenStore], Awaitable[int]]
+Open = Callable[[Settings], AbstractAsyncContextManager[OpenSealedStore]]
+Work = Callable[[Settings, OpenSealedStore], Awaitable[int]]
 
 
 def run_beside_server(work: Work) -> int:
     """Do some work on the store; returns its exit status, or the one of why it could not be done, having said so."""
+    return _run(open_beside_server, work)
+
+
+def run_before_server(work: Work) -> int:
+    """The same on a store that no server has begun."""
+    return _run(open_empty, work)
+
+
+def _run(open_store: Open, work: Work) -> int:
     # Not every shell in the container has what entrypoint.sh sets.
     os.umask(0o077)
     try:
         settings = _settings()
         # What the command has to say, it says itself.
         logging.config.dictConfig(logs.configuration("error", settings.log_format))
-        return asyncio.run(_work_on_the_store(work, settings))
+        return asyncio.run(_work_on_the_store(open_store, work, settings))
     except ConfigurationError as error:
         sys.stderr.write(f"Holdfast cannot open the server's store:\n{error}\n")
         return EXIT_CONFIG
@@ -44,6 +55,6 @@ def _settings() -> Settings:
     return settings
 
 
-async def _work_on_the_store(work: Work, settings: Settings) -> int:
-    async with open_beside_server(settings) as opened:
+async def _work_on_the_store(open_store: Open, work: Work, settings: Settings) -> int:
+    async with open_store(settings) as opened:
         return await work(settings, opened)

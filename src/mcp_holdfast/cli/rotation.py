@@ -9,18 +9,15 @@ from cyclopts import Parameter
 from mcp_holdfast.cli.beside import EXIT_STORE_FAILED, run_beside_server
 from mcp_holdfast.cli.output import print_json
 from mcp_holdfast.settings import Settings
-from mcp_holdfast.storage.opening import OpenStore
+from mcp_holdfast.storage.opening import OpenSealedStore
 from mcp_holdfast.storage.rotation import HANDOVER, Rotated
 from mcp_holdfast.storage.rotation import rotate as rotate_store
-from mcp_holdfast.storage.sealing import SealedStore
 
 
 def rotate(*, as_json: Annotated[bool, Parameter("--json", negative="")] = False) -> int:
     """Seal everything with HOLDFAST_STORAGE_KEY, so that HOLDFAST_STORAGE_KEY_PREVIOUS can go; servers may run."""
 
-    async def work(_: Settings, opened: OpenStore) -> int:
-        if not isinstance(opened.store, SealedStore):
-            raise TypeError("only a sealed store can be opened beside a server")
+    async def work(_: Settings, opened: OpenSealedStore) -> int:
         sys.stderr.write(f"every replica seals with the new key in {HANDOVER:.0f} s; then what is stored is renewed\n")
         rotated = Rotated()
         async for rotated in rotate_store(opened.store, opened.backend):

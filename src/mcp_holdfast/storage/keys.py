@@ -47,7 +47,7 @@ def volume_key_ring(path: Path, variable: str, *, store_is_in_use: bool) -> KeyR
 
     """
     if store_is_in_use and not path.exists():
-        what = f"is not set, and {path} is missing although the store beside it is in use"
+        what = f"is not set, and {path} is missing, without which a store in use is lost"
         remedy = f"Restore that file from a backup, or set {variable}; to begin anew, empty the volume"
         raise ConfigurationError([Problem(variable, what, remedy)])
     try:

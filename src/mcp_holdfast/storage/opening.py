@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from mcp_holdfast.settings import ConfigurationError, Problem, Settings
 from mcp_holdfast.storage import check_store, is_in_use
 from mcp_holdfast.storage.atomic import AtomicStore
-from mcp_holdfast.storage.backends import DISK, Backend, Memory, open_backend
+from mcp_holdfast.storage.backends import DISK, Backend, open_backend, open_memory
 from mcp_holdfast.storage.keys import KeyRing, given_key_ring, temporary_key_ring, volume_key_ring
 from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION, SealedStore
 
@@ -31,6 +31,13 @@ class OpenStore:
 
     store: AtomicStore
     backend: Backend
+
+
+@dataclass(frozen=True)
+class OpenSealedStore(OpenStore):
+    """Any but the one in memory."""
+
+    store: SealedStore
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,11 @@ def key_rings(settings: Settings) -> KeyRings:
 
     """
     in_use = is_in_use(store_directory(settings))
-    signing = settings.signing_key, settings.signing_key_previous, "signing.key", "HOLDFAST_SIGNING_KEY"
-    return KeyRings(_storage_ring(settings, in_use=in_use), _ring(settings, *signing, in_use=in_use))
+    return KeyRings(_storage_ring(settings, in_use=in_use), _ring(settings, *_signing(settings), in_use=in_use))
+
+
+def _signing(settings: Settings) -> tuple[SecretStr | None, Sequence[SecretStr], str, str]:
+    return settings.signing_key, settings.signing_key_previous, "signing.key", "HOLDFAST_SIGNING_KEY"
 
 
 def _storage_ring(settings: Settings, *, in_use: bool) -> KeyRing:
@@ -89,29 +99,28 @@ def open_for_server(settings: Settings, keys: KeyRing) -> OpenStore:
     """
     if settings.backend == "memory":
         log.warning("the memory backend loses every sign-in at a restart; set EXA_MCP_STORAGE_BACKEND=filetree to keep")
+        memory = open_memory()
+        return OpenStore(memory, memory)
     with _problems_named(settings):
-        opened = _open(settings, keys)
+        opened = _open_sealed(settings, keys)
         asyncio.run(check_store(opened.store))
-    if isinstance(opened.store, SealedStore) and not opened.store.seal.is_first_in_use:
+    if not opened.store.seal.is_first_in_use:
         log.warning("the store is still sealed with a key of HOLDFAST_STORAGE_KEY_PREVIOUS; run 'holdfast rotate'")
     return opened
 
 
 @asynccontextmanager
-async def open_beside_server(settings: Settings) -> AsyncIterator[OpenStore]:
+async def open_beside_server(settings: Settings) -> AsyncIterator[OpenSealedStore]:
     """Open the store that a server of the same settings uses, while it runs or not; begins none and makes no keys.
 
     Raises:
         ConfigurationError: there is no such store, or this process cannot use it.
 
     """
-    if settings.backend == "memory":
-        what = "memory keeps its records inside the server's own process, where no other program can reach them"
-        remedy = "Use filetree or disk for a server that is to be looked after; ending this one ends its sessions"
-        raise ConfigurationError([Problem("EXA_MCP_STORAGE_BACKEND", what, remedy)])
+    _refuse_memory(settings)
     with _problems_named(settings):
         _check_there_is_a_store(settings)
-        opened = _open(settings, _storage_ring(settings, in_use=True))
+        opened = _open_sealed(settings, _storage_ring(settings, in_use=True))
         await check_store(opened.store)
     try:
         yield opened
@@ -119,9 +128,38 @@ async def open_beside_server(settings: Settings) -> AsyncIterator[OpenStore]:
         await opened.backend.close()
 
 
-def _open(settings: Settings, keys: KeyRing) -> OpenStore:
+@asynccontextmanager
+async def open_empty(settings: Settings) -> AsyncIterator[OpenSealedStore]:
+    """Open a store that nobody has begun, to put a backup into it; leaves no mark and makes no keys.
+
+    Raises:
+        ConfigurationError: there is a store already, or a key is missing, or this process cannot use the volume.
+
+    """
+    _refuse_memory(settings)
+    with _problems_named(settings):
+        directory = store_directory(settings)
+        if is_in_use(directory):
+            what = f"there is a store in {directory} already"
+            raise ConfigurationError([Problem("FASTMCP_HOME", what, "Give an empty volume: nothing is overwritten")])
+        _ring(settings, *_signing(settings), in_use=True)
+        opened = _open_sealed(settings, _storage_ring(settings, in_use=True))
+    try:
+        yield opened
+    finally:
+        await opened.backend.close()
+
+
+def _refuse_memory(settings: Settings) -> None:
+    if settings.backend == "memory":
+        what = "memory keeps its records inside the server's own process, where no other program can reach them"
+        remedy = "Use filetree or disk for a server that is to be looked after; ending this one ends its sessions"
+        raise ConfigurationError([Problem("EXA_MCP_STORAGE_BACKEND", what, remedy)])
+
+
+def _open_sealed(settings: Settings, keys: KeyRing) -> OpenSealedStore:
     backend = open_backend(settings.backend, store_directory(settings))
-    return OpenStore(backend if isinstance(backend, Memory) else SealedStore(backend, keys), backend)
+    return OpenSealedStore(SealedStore(backend, keys), backend)
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class SealedStore(BaseStore):
 
         """
         found = {copy: await self._read_below(copy) for copy in KEY_CHECK_COPIES}
-        is_ours = {copy: self._is_our_mark(stored) for copy, stored in found.items()}
+        is_ours = {copy: self.is_our_mark(stored) for copy, stored in found.items()}
         known = next((found[copy] for copy in KEY_CHECK_COPIES if is_ours[copy]), None)
         if known is not None:
             self._keep_to(known)
@@ -77,6 +77,13 @@ class SealedStore(BaseStore):
         for copy, stored in found.items():
             if not is_ours[copy]:
                 await self._mark(copy, stored)
+
+    def is_our_mark(self, stored: ManagedEntry | None) -> bool:
+        """Whether a copy of the key check was sealed with a key of the ring."""
+        try:
+            return stored is not None and bool(self.seal.open(HOLDFAST_COLLECTION, KEY_CHECK, stored.value_as_dict))
+        except Unsealable:
+            return False
 
     async def adopt_first_key(self) -> None:
         """Seal what is stored from now on with the first key of the ring.
@@ -92,12 +99,6 @@ class SealedStore(BaseStore):
         # The first copy decides, so it comes last.
         for copy in reversed(KEY_CHECK_COPIES):
             await self._store.put(copy, self._our_mark(), collection=HOLDFAST_COLLECTION)
-
-    def _is_our_mark(self, stored: ManagedEntry | None) -> bool:
-        try:
-            return stored is not None and bool(self.seal.open(HOLDFAST_COLLECTION, KEY_CHECK, stored.value_as_dict))
-        except Unsealable:
-            return False
 
     def _keep_to(self, mark: ManagedEntry) -> None:
         """Seal with the key, and use the names, of a mark of ours."""
@@ -115,7 +116,7 @@ class SealedStore(BaseStore):
             await self._store.set_aside(copy, collection=HOLDFAST_COLLECTION, entry=damaged)
         if not await self._store.add(copy, self._our_mark(), collection=HOLDFAST_COLLECTION):
             stored = await self._read_below(copy)
-            if stored is not None and self._is_our_mark(stored):
+            if stored is not None and self.is_our_mark(stored):
                 self._keep_to(stored)
 
     async def _read_below(self, name: str) -> ManagedEntry | None:

@@ -1,0 +1,140 @@
+"""Copy the store into a file, and back into an empty volume."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TextIO
+
+from cyclopts import Parameter
+
+from mcp_holdfast.cli.beside import EXIT_STORE_FAILED, EXIT_USAGE, run_before_server, run_beside_server
+from mcp_holdfast.settings import ConfigurationError, Settings
+from mcp_holdfast.storage.backup import NoBackup, Record, lines_of, put_back, records_in
+from mcp_holdfast.storage.keys import sync_directory
+from mcp_holdfast.storage.opening import OpenSealedStore
+from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION, KEY_CHECK_COPIES, OTHER_KEY, SealedStore
+
+File = Annotated[Path, Parameter(help="a file; - for the standard streams", allow_leading_hyphen=True)]
+STANDARD_STREAM = Path("-")
+
+
+class FileProblem(Exception):
+    """The file of the backup cannot be used; the message names it and says why."""
+
+
+def backup(file: File, /) -> int:
+    """Copy everything that is stored into a new file; servers may run. The records in it are sealed."""
+    if file.exists():
+        sys.stderr.write(f"{file} exists already; name a new file\n")
+        return EXIT_USAGE
+
+    async def work(_: Settings, opened: OpenSealedStore) -> int:
+        count = 0
+        try:
+            with _new_file(file) as target:
+                async for line in lines_of(opened.backend):
+                    with _file_problems(file):
+                        target.write(f"{line.model_dump_json()}\n")
+                    count += isinstance(line, Record)
+        except FileProblem as problem:
+            sys.stderr.write(f"nothing was backed up: {problem}\n")
+            return EXIT_STORE_FAILED
+        sys.stderr.write(f"{count} records; they can be restored only with the keys of the store, so keep those, too\n")
+        return 0
+
+    return run_beside_server(work)
+
+
+def restore(file: File, /) -> int:
+    """Put a backup into an empty store, of any backend, before its server is started."""
+
+    async def work(_: Settings, opened: OpenSealedStore) -> int:
+        try:
+            with _in_a_file(file) as source:
+                # To its end before anything is stored: only then is it sure to be whole, and sealed with our key.
+                _check(records_in(_lines_of(source)), opened.store)
+                restored = await put_back(opened.backend, records_in(_lines_of(source)))
+        except (NoBackup, FileProblem) as problem:
+            sys.stderr.write(f"{file} cannot be restored: {problem}\n")
+            return EXIT_STORE_FAILED
+        sys.stderr.write(f"restored {restored} records\n")
+        return 0
+
+    return run_before_server(work)
+
+
+def _check(records: Iterable[Record], store: SealedStore) -> None:
+    """Read all records.
+
+    Raises:
+        NoBackup: it is not a whole backup.
+        ConfigurationError: it was sealed with another key.
+
+    """
+    is_ours = False
+    for record in records:
+        if record.collection == HOLDFAST_COLLECTION and record.name in KEY_CHECK_COPIES:
+            is_ours = is_ours or store.is_our_mark(record.entry)
+    if not is_ours:
+        raise ConfigurationError([OTHER_KEY])
+
+
+@contextmanager
+def _file_problems(path: Path) -> Iterator[None]:
+    """Tell what is wrong with the file from what is wrong with the store."""
+    try:
+        yield
+    except OSError as error:
+        raise FileProblem(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise FileProblem(f"{path} is not text") from error
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[TextIO]:
+    """Write a file that is there as a whole or not at all, for its owner only."""
+    if path == STANDARD_STREAM:
+        try:
+            yield sys.stdout
+            with _file_problems(path):
+                sys.stdout.flush()
+        except FileProblem:
+            # Python would try once more when it ends (docs.python.org/3/library/signal.html, note on SIGPIPE).
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise
+        return
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    with _file_problems(path):
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            yield opened
+            with _file_problems(path):
+                opened.flush()
+                os.fsync(descriptor)
+        with _file_problems(path):
+            unfinished.rename(path)
+            sync_directory(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _lines_of(path: Path) -> Iterator[str]:
+    with _file_problems(path), path.open(encoding="utf-8") as opened:
+        yield from opened
+
+
+@contextmanager
+def _in_a_file(path: Path) -> Iterator[Path]:
+    """What can be read twice: the file itself, or all that comes from the standard stream."""
+    if path != STANDARD_STREAM:
+        yield path
+        return
+    with tempfile.NamedTemporaryFile() as spooled:
+        shutil.copyfileobj(sys.stdin.buffer, spooled)
+        spooled.flush()
+        yield Path(spooled.name)

@@ -1,0 +1,172 @@
+"""`holdfast backup` and `restore`, on the volume of a server that runs, and on an empty one elsewhere."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from harness.oauth import OAuthClient
+from harness.server import Server
+from harness.traffic import Traffic
+
+PROGRAM = str(Path(sys.executable).with_name("holdfast"))
+KEYS = {"HOLDFAST_STORAGE_KEY": "a-storage-key-of-enough-characters-1", "HOLDFAST_SIGNING_KEY": "s" * 40}
+
+Result = subprocess.CompletedProcess[str]
+StartServer = Callable[..., Server]
+
+
+def holdfast(
+    server: Server, *arguments: str, stdin: str = "", stdout: Path | None = None, **environment: str
+) -> Result:
+    with ExitStack() as opened:
+        return subprocess.run(
+            [PROGRAM, *arguments],
+            env={"PATH": "/usr/bin:/bin", **server.environment, **environment},
+            input=stdin,
+            stdout=opened.enter_context(stdout.open("w")) if stdout else subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Make servers, each on a volume of its own, under one public URL."""
+    servers: list[Server] = []
+
+    def make(backend: str = "filetree", **environment: str) -> Server:
+        number = len(servers)
+        server = Server(tmp_path / f"data {number}", tmp_path / f"{number}.log", **{**KEYS, **environment})
+        url = servers[0].url if servers else server.url
+        server.environment |= {"EXA_MCP_STORAGE_BACKEND": backend, "HOLDFAST_BASE_URL": url}
+        servers.append(server)
+        return server
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def clients() -> Iterator[Callable[[Server], OAuthClient]]:
+    with ExitStack() as opened:
+        yield lambda server: OAuthClient(opened.enter_context(httpx.Client(base_url=server.url, timeout=30)))
+
+
+@pytest.fixture
+def whole(make_server: StartServer, clients: Callable[[Server], OAuthClient], tmp_path: Path) -> Path:
+    """A backup of a server with one sign-in."""
+    server = make_server().start()
+    clients(server).sign_in()
+    file = tmp_path / "whole"
+    assert holdfast(server, "backup", str(file)).returncode == 0
+    return file
+
+
+@pytest.mark.parametrize(("before", "after"), [("filetree", "disk"), ("disk", "filetree"), ("disk", "disk")])
+def test_sessions_go_on_elsewhere_and_on_another_backend(
+    make_server: StartServer, clients: Callable[[Server], OAuthClient], tmp_path: Path, before: str, after: str
+) -> None:
+    old = make_server(before).start()
+    quiet, busy = clients(old).sign_in(), clients(old).sign_in()
+    file = tmp_path / "backup"
+    with Traffic([busy]).flowing() as traffic:
+        made = holdfast(old, "backup", str(file))
+    assert made.returncode == 0, made.stderr
+    assert traffic.answers.keys() == {200}
+    assert file.stat().st_mode & 0o777 == 0o600
+    old.stop()
+    new = make_server(after)
+    restored = holdfast(new, "restore", str(file))
+    assert restored.returncode == 0, restored.stderr
+    new.start()
+    moved = clients(new)
+    moved.client_id, moved.tokens = quiet.client_id, quiet.tokens
+    assert moved.call().status_code == 200
+    assert moved.refresh().status_code == 200
+    assert moved.call().status_code == 200
+
+
+def test_a_backup_shows_nothing_of_what_is_in_it(
+    make_server: StartServer, clients: Callable[[Server], OAuthClient]
+) -> None:
+    server = make_server().start()
+    client = clients(server).sign_in()
+    made = holdfast(server, "backup", "-")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout.splitlines()[0])["holdfast_backup"] == 1
+    for secret in (client.client_id, *map(str, client.tokens.values()), *KEYS.values()):
+        assert len(secret) < 8 or secret not in made.stdout
+    through_a_pipe = holdfast(make_server(), "restore", "-", stdin=made.stdout)
+    assert through_a_pipe.returncode == 0, through_a_pipe.stderr
+
+
+def damaged(whole: str) -> Iterator[tuple[str, str, str]]:
+    """How a backup may have been damaged, what it is then, and what is said."""
+    lines = whole.splitlines(keepends=True)
+    yield "empty", "", "not a backup"
+    yield "no backup", "something else\n", "not a backup"
+    yield "of the future", whole.replace('"holdfast_backup":1', '"holdfast_backup":2', 1), "not a backup"
+    yield "without its end", "".join(lines[:-1]), "its end is missing"
+    yield "cut in a line", whole[: len(whole) // 2], "is damaged"
+    yield "without a record", "".join(lines[:3] + lines[4:]), "it should have"
+    yield "with a line of another form", "".join([*lines[:2], '{"collection": 1}\n', *lines[3:]]), "line 3 is damaged"
+    yield "with a line that is no JSON", "".join([*lines[:2], "\x00\n", *lines[3:]]), "line 3 is damaged"
+
+
+def test_nothing_of_a_damaged_backup_is_restored(make_server: StartServer, whole: Path, tmp_path: Path) -> None:
+    for name, content, said in damaged(whole.read_text()):
+        file = tmp_path / name
+        file.write_text(content)
+        server = make_server()
+        result = holdfast(server, "restore", str(file))
+        assert (result.returncode, said in result.stderr) == (74, True), (name, result.stderr)
+        assert not list(Path(server.environment["FASTMCP_HOME"]).rglob("*.json")), name
+
+
+def test_a_backup_that_another_key_sealed_is_refused(make_server: StartServer, whole: Path) -> None:
+    server = make_server()
+    result = holdfast(server, "restore", str(whole), HOLDFAST_STORAGE_KEY="another-storage-key-of-enough-length")
+    assert result.returncode == 78
+    assert "HOLDFAST_STORAGE_KEY: the store was sealed with another key" in result.stderr
+    assert not list(Path(server.environment["FASTMCP_HOME"]).rglob("*.json"))
+
+
+@pytest.mark.parametrize("variable", KEYS)
+def test_without_its_keys_a_backup_is_not_restored(make_server: StartServer, whole: Path, variable: str) -> None:
+    server = make_server()
+    del server.environment[variable]
+    result = holdfast(server, "restore", str(whole))
+    assert result.returncode == 78
+    assert f"{variable}: is not set" in result.stderr
+
+
+def test_nothing_is_overwritten(make_server: StartServer, whole: Path) -> None:
+    server = make_server().start()
+    onto_a_store = holdfast(server, "restore", str(whole))
+    assert onto_a_store.returncode == 78
+    assert "FASTMCP_HOME: there is a store" in onto_a_store.stderr
+    before = whole.read_text()
+    onto_a_file = holdfast(server, "backup", str(whole))
+    assert onto_a_file.returncode == 2
+    assert "exists already" in onto_a_file.stderr
+    assert whole.read_text() == before
+
+
+def test_a_file_that_cannot_be_read_or_written_is_named(make_server: StartServer, tmp_path: Path) -> None:
+    server = make_server()
+    missing = holdfast(server, "restore", str(tmp_path / "missing"))
+    assert (missing.returncode, f"{tmp_path / 'missing'} cannot be restored" in missing.stderr) == (74, True)
+    server.start()
+    nowhere = holdfast(server, "backup", str(tmp_path / "no such directory/file"))
+    assert (nowhere.returncode, "no such directory/file: No such file" in nowhere.stderr) == (74, True)
+    full = holdfast(server, "backup", "-", stdout=Path("/dev/full"))
+    assert (full.returncode, "nothing was backed up" in full.stderr) == (74, True)
