@@ -4,7 +4,7 @@ import asyncio
 import logging
 import logging.config
 from collections.abc import AsyncIterator, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,6 +33,7 @@ from mcp_holdfast.http.limits import AuthorizationLimits, OAuthBodyLimit
 from mcp_holdfast.http.outage import OutageAnswer
 from mcp_holdfast.http.registration import RegistrationLimits
 from mcp_holdfast.payload import load_payload
+from mcp_holdfast.report import report_start
 from mcp_holdfast.settings import (
     ConfigurationError,
     Environment,
@@ -45,9 +46,10 @@ from mcp_holdfast.storage.atomic import AtomicStore, Leases
 from mcp_holdfast.storage.deadlines import PromptStore
 from mcp_holdfast.storage.journal import JournaledStore
 from mcp_holdfast.storage.keys import KeyRing
-from mcp_holdfast.storage.opening import KeyRings, key_rings, open_for_server
+from mcp_holdfast.storage.opening import key_rings, open_for_server
+from mcp_holdfast.storage.replicas import HostName
 from mcp_holdfast.storage.sweeper import Sweeper
-from mcp_holdfast.storage.volume import MEMORY_FILE_SYSTEMS, mount_of, volume_problems
+from mcp_holdfast.storage.volume import mount_of, volume_problems
 
 log = logging.getLogger(__name__)
 
@@ -133,14 +135,17 @@ def start(plan: Plan, *, workers: int) -> Starlette:
     login = plan.payload.auth = _build_login(plan, JournaledStore(store), keys.signing, allow_list)
     shield = Shield()
     layers = _login_layers(login, store, shield, settings, allow_list) if isinstance(login, OAuthProvider) else []
-    _report(plan, keys)
+    asyncio.run(report_start(settings, keys, opened.backend, _what_runs(plan)))
     # Sessions live in one process; with several, each request must be able to go to any of them.
     mcp = plan.payload.http_app(path=MCP_PATH, stateless_http=workers > 1)
     sweeper = Sweeper(store, opened.backend, interval=settings.sweep_interval, quarantine=settings.quarantine)
 
+    is_shared = settings.backend == "filetree" and mount_of(settings.home).is_network
+    told_apart = HostName(store).in_background if is_shared else nullcontext
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[Any]:
-        async with mcp.lifespan(app) as state, sweeper.in_background():
+        async with mcp.lifespan(app) as state, sweeper.in_background(), told_apart():
             yield state
             await shield.drain()
 
@@ -245,15 +250,7 @@ def _build_local_login(
     )
 
 
-def _report(plan: Plan, keys: KeyRings) -> None:
-    settings = plan.settings
+def _what_runs(plan: Plan) -> dict[str, str]:
     base_url = plan.provider.arguments.get("base_url") if plan.provider else None
-    fields = {"server": plan.server, "login": settings.provider, "url": f"{base_url or settings.base_url}{MCP_PATH}"}
-    fields["storage"] = settings.backend
-    if settings.backend != "memory":
-        mount = mount_of(settings.home)
-        fields |= {"home": str(settings.home), "file_system": mount.type, "mount_options": mount.options}
-        fields |= {"storage_key": keys.storage.origin, "signing_key": keys.signing.origin}
-        if mount.type in MEMORY_FILE_SYSTEMS:
-            log.warning("FASTMCP_HOME is in memory (%s): a restart loses every sign-in", mount.type)
-    log.info("starting", extra=fields)
+    url = f"{base_url or plan.settings.base_url}{MCP_PATH}"
+    return {"server": plan.server, "login": plan.settings.provider, "url": url}

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from harness.oauth import OAuthClient
 from harness.server import Server
 from harness.waiting import eventually
 from integration.conftest import StartServer
@@ -185,6 +186,18 @@ def test_the_start_is_told_in_one_line_with_the_volume_and_where_the_keys_are(
     assert "storage_key=HOLDFAST_STORAGE_KEY" in line
     assert f"signing_key={tmp_path}/data/keys/signing.key" in line
     assert "k" * 40 not in server.output()
+
+
+@pytest.mark.parametrize("backend", ["filetree", "disk"])
+def test_the_start_tells_how_much_it_found(start_server: StartServer, backend: str) -> None:
+    server = start_server(EXA_MCP_STORAGE_BACKEND=backend)
+    with httpx.Client(base_url=server.url, timeout=30) as http:
+        OAuthClient(http).sign_in()
+        OAuthClient(http).register(client_name="one that only registered")
+    server.restart()
+    first, second = [line for line in server.output().splitlines() if " starting " in line]
+    assert "clients=0 sessions=0 registrations=0" in first
+    assert "clients=2 sessions=1 registrations=2" in second
 
 
 def test_log_lines_are_json_where_asked_for(start_server: StartServer) -> None:

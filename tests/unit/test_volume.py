@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mcp_holdfast.storage import volume
-from mcp_holdfast.storage.volume import Mount, mount_of, volume_problems
+from mcp_holdfast.storage.volume import Mount, mount_of, volume_problems, warnings_of
 
 
 def only_problem(home: Path, backend: str = "filetree") -> str:
@@ -104,3 +104,22 @@ def test_the_containers_own_layer_is_refused(tmp_path: Path, monkeypatch: pytest
 def test_memory_needs_no_volume(tmp_path: Path) -> None:
     assert volume_problems(tmp_path / "not" / "made", "memory") == []
     assert not (tmp_path / "not").exists()
+
+
+@pytest.mark.parametrize(
+    ("type_", "options", "said"),
+    [
+        ("tmpfs", "rw", "is in memory"),
+        ("nfs4", "rw,vers=4.1,soft,local_lock=none", "is mounted soft"),
+        ("nfs4", "rw,vers=4.1,hard,local_lock=all", "keeps locks to this machine"),
+        ("nfs", "rw,vers=3,hard,nolock", "keeps locks to this machine"),
+        ("nfs", "rw,vers=3,hard", "an old version of NFS"),
+    ],
+)
+def test_options_of_a_mount_that_make_trouble_are_told(type_: str, options: str, said: str) -> None:
+    assert any(said in warning for warning in warnings_of(Mount(Path("/data"), type_, options)))
+
+
+def test_the_options_that_efs_is_mounted_with_are_fine() -> None:
+    options = "rw,relatime,vers=4.1,rsize=1048576,wsize=1048576,namlen=255,hard,noresvport,proto=tcp,local_lock=none"
+    assert warnings_of(Mount(Path("/data"), "nfs4", options)) == []

@@ -49,6 +49,23 @@ def mount_of(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> Moun
     return found
 
 
+def warnings_of(mount: Mount) -> list[str]:
+    """What is wrong with a volume that can be used all the same (nfs(5), mount options)."""
+    options = set(mount.options.split(","))
+    warnings = []
+    if mount.type in MEMORY_FILE_SYSTEMS:
+        warnings.append(f"is in memory ({mount.type}): a restart loses every sign-in")
+    if mount.type not in {"nfs", "nfs4"}:
+        return warnings
+    if options & {"soft", "softerr"}:
+        warnings.append("is mounted soft: writes fail where the server is slow; mount it hard")
+    if options & {"nolock", "local_lock=all", "local_lock=flock"}:
+        warnings.append("keeps locks to this machine: other replicas do not see them; mount it with local_lock=none")
+    if any(option.startswith("vers=") and not option.startswith("vers=4") for option in options):
+        warnings.append("is mounted with an old version of NFS; mount it with vers=4.1")
+    return warnings
+
+
 def _unescape(field: str) -> str:
     return re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), field)
 

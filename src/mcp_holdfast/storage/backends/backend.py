@@ -34,6 +34,10 @@ class Backend(BaseStore):
         """The names of all collections."""
 
     @abstractmethod
+    async def count(self, collection: str, *, at_most: int) -> int:
+        """How many records a collection has, expired ones too; counting ends at `at_most`."""
+
+    @abstractmethod
     async def replace(self, key: str, *, collection: str, expected: ManagedEntry, value: Mapping[str, Any]) -> bool:
         """Give a record another value, and leave its expiry, unless it has changed; tell whether that was done."""
 

@@ -70,6 +70,9 @@ class SQLiteDisk(DiskStore, Backend):
         names = {uncompound_key(row)[0] for row in self._cache if isinstance(row, str) and COMPOUND in row}
         return sorted(names - {QUARANTINE_COLLECTION})
 
+    async def count(self, collection: str, *, at_most: int) -> int:
+        return len((await self._run(self._keys, collection))[:at_most])
+
     async def replace(self, key: str, *, collection: str, expected: ManagedEntry, value: Mapping[str, Any]) -> bool:
         entry = ManagedEntry(value=value, created_at=expected.created_at, expires_at=expected.expires_at)
         text = self._serialization_adapter.dump_json(entry=entry, key=key, collection=collection)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +29,10 @@ from mcp_holdfast.storage.backends.tree_sweep import TEMPORARY_PREFIX, TEMPORARY
 from mcp_holdfast.storage.keys import sync_directory
 
 TRIES = 5
+
+UNKNOWN_TO_THE_SERVER = frozenset({errno.ESTALE, errno.EBADF, errno.EIO})
+"""How an NFS client says that what was opened is not there any more, or that its server has forgotten who opened it."""
+
 RENEWED_WITHIN = 3.0
 """Seconds for which a write waits for who renews the seal of the record."""
 
@@ -48,6 +53,15 @@ class FileTree(FileTreeStore, Backend):
             entry = await super().read(key, collection=collection)
         return entry
 
+    async def _get_managed_entry(self, *, key: str, collection: str) -> ManagedEntry | None:
+        try:
+            return await super()._get_managed_entry(key=key, collection=collection)
+        except OSError as error:
+            if error.errno not in UNKNOWN_TO_THE_SERVER:
+                raise
+            # Replaced between being opened and being read; opened once more, the name leads to the new one.
+            return await super()._get_managed_entry(key=key, collection=collection)
+
     async def add(self, key: str, value: Mapping[str, Any], *, collection: str, ttl: float | None = None) -> bool:
         await self.setup_collection(collection=collection)
         created_at, _, expires_at = prepare_entry_timestamps(ttl=ttl)
@@ -63,6 +77,10 @@ class FileTree(FileTreeStore, Backend):
 
     async def collection_names(self) -> list[str]:
         return await to_thread.run_sync(_collections_in, Path(self._data_directory))
+
+    async def count(self, collection: str, *, at_most: int) -> int:
+        directory = Path(self._data_directory) / self._sanitize_collection(collection)
+        return await to_thread.run_sync(_count_records, directory, at_most)
 
     async def replace(self, key: str, *, collection: str, expected: ManagedEntry, value: Mapping[str, Any]) -> bool:
         await self.setup_collection(collection=collection)
@@ -134,7 +152,7 @@ class FileTree(FileTreeStore, Backend):
                 return False
             temporary = _written_beside(file, content)
             try:
-                temporary.rename(file)
+                _rename(temporary, file)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
@@ -149,7 +167,7 @@ class FileTree(FileTreeStore, Backend):
                 os.link(temporary, file)
             except FileExistsError:
                 # NFS may have lost the first reply and repeated the request: then the name is ours already.
-                if temporary.stat().st_nlink > 1:
+                if _links(temporary) > 1:
                     return True
                 with suppress(FileNotFoundError):
                     return self._replace_expired(temporary, file)
@@ -170,7 +188,7 @@ class FileTree(FileTreeStore, Backend):
             entry = self._load(file)
             if entry is not None and not entry.is_expired:
                 return False
-            temporary.rename(file)
+            _rename(temporary, file)
         return True
 
     def _remove_if_expired(self, file: Path) -> bool:
@@ -224,6 +242,22 @@ def _take_away(file: Path, expected: BinaryIO) -> bool:
     return is_expected
 
 
+def _rename(temporary: Path, file: Path) -> None:
+    """Rename a file that is our own; NFS may have lost the first reply, and then a second try finds it gone already."""
+    with temporary.open("rb") as ours:
+        try:
+            temporary.rename(file)
+        except FileNotFoundError:
+            if not is_open_as(ours, file):
+                raise
+
+
+def _links(file: Path) -> int:
+    """How many names a file has. Opened, because NFS remembers for a while what it knows of one that is not."""
+    with file.open("rb") as opened:
+        return os.fstat(opened.fileno()).st_nlink
+
+
 def _temporary_beside(file: Path) -> Path:
     return file.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
 
@@ -261,6 +295,14 @@ def _collections_in(root: Path) -> list[str]:
             what = f"{info.name} is missing or damaged; start the server and sign in, then repeat"
             raise StoreSetupError(message=what)
     return collections
+
+
+def _count_records(directory: Path, at_most: int) -> int:
+    try:
+        with os.scandir(directory) as files:
+            return sum(1 for _ in islice((file for file in files if file.name.endswith(".json")), at_most))
+    except FileNotFoundError:
+        return 0
 
 
 def _record_names(directory: Path) -> list[str]:

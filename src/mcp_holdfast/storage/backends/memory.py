@@ -32,6 +32,10 @@ class Memory(MemoryStore, Backend):
     async def collection_names(self) -> list[str]:
         return list(self._cache)
 
+    async def count(self, collection: str, *, at_most: int) -> int:
+        await self.setup_collection(collection=collection)
+        return len(await self._get_collection_keys(collection=collection, limit=at_most))
+
     async def replace(self, key: str, *, collection: str, expected: ManagedEntry, value: Mapping[str, Any]) -> bool:
         # Nothing here waits, so nothing comes between.
         if await self.read(key, collection=collection) != expected:

@@ -1,0 +1,35 @@
+"""What the log says of a server that starts: one line that tells what runs on what, and warnings of its volume."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from mcp_holdfast.auth.registrations import REGISTRATIONS
+from mcp_holdfast.auth.sessions import SESSIONS
+from mcp_holdfast.settings import Settings
+from mcp_holdfast.storage.backends import Backend
+from mcp_holdfast.storage.opening import KeyRings
+from mcp_holdfast.storage.volume import mount_of, warnings_of
+
+log = logging.getLogger(__name__)
+
+COUNTED = {"clients": ("holdfast_clients", "mcp-oauth-proxy-clients"), "sessions": (SESSIONS,)}
+COUNTED |= {"registrations": (REGISTRATIONS,)}
+MOST_COUNTED = 10_000
+"""A start must not wait until a large volume is counted."""
+
+
+async def report_start(settings: Settings, keys: KeyRings, backend: Backend, what: Mapping[str, str]) -> None:
+    """Log it; `what` says what runs. Leaves no connection open: gunicorn forks its workers afterwards."""
+    fields: dict[str, Any] = {**what, "storage": settings.backend}
+    if settings.backend != "memory":
+        mount = mount_of(settings.home)
+        fields |= {"home": str(settings.home), "file_system": mount.type, "mount_options": mount.options}
+        fields |= {"storage_key": keys.storage.origin, "signing_key": keys.signing.origin}
+        for warning in warnings_of(mount):
+            log.warning("FASTMCP_HOME %s", warning)
+    for name, collections in COUNTED.items():
+        count = sum([await backend.count(collection, at_most=MOST_COUNTED) for collection in collections])
+        fields[name] = count if count < MOST_COUNTED else f"{MOST_COUNTED} or more"
+    await backend.close()
+    log.info("starting", extra=fields)
