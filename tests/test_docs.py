@@ -152,7 +152,8 @@ class TestEveryCommandThatIsShown:
         self.ready()
         assert "Sign-in PIN: " in self.run("docker logs holdfast")
         for command in self.beside_a_server():
-            assert re.search(r"^(session|client id|now)  ", self.run(command), flags=re.MULTILINE)
+            told = self.run(command.replace("holdfast.backup", str(tmp_path / "backup")))
+            assert re.search(r"^(session|client id|now)  |^\d+ records; ", told, flags=re.MULTILINE)
         (tmp_path / "server.py").write_text("from fastmcp import FastMCP\nmcp = FastMCP('Mine')\n")
         for directory in (tmp_path, *tmp_path.parents[:2]):
             directory.chmod(0o755)

@@ -1,6 +1,9 @@
 """What a container does with its arguments."""
 
 import json
+from pathlib import Path
+
+import httpx
 
 from container.conftest import RunContainer, RunToEnd, SignIn
 from harness.container import HARDENED, Container
@@ -76,3 +79,28 @@ def test_commands_on_an_empty_volume_make_nothing(run_command: RunToEnd, volume:
     assert result.returncode == 78
     assert "FASTMCP_HOME: there is no filetree store" in result.stderr
     assert run_command("ls", "-A", "/data", flags=(beside,)).stdout == ""
+
+
+def test_a_backup_is_restored_on_an_empty_volume_and_its_key_rotated(
+    run_container: RunContainer, run_command: RunToEnd, sign_in: SignIn, volume: str, tmp_path: Path
+) -> None:
+    keys = {"HOLDFAST_STORAGE_KEY": "a-storage-key-of-enough-characters", "HOLDFAST_SIGNING_KEY": "s" * 40}
+    first = run_container(flags=HARDENED, **keys)
+    client = sign_in(first.url)
+    backup = tmp_path / "backup"
+    backup.write_text(first.execute("holdfast", "backup", "-"))
+    tmp_path.chmod(0o755)
+    first.kill()
+    new = {**keys, "HOLDFAST_STORAGE_KEY": "the-next-storage-key-of-enough-characters"}
+    both = {**new, "HOLDFAST_STORAGE_KEY_PREVIOUS": keys["HOLDFAST_STORAGE_KEY"]}
+    mounts = (f"--volume={volume}:/data", f"--volume={tmp_path}:/backup:ro")
+    beside = (*HARDENED, *mounts, *(f"--env={name}={both[name]}" for name in both))
+    assert run_command("sh", "-c", "rm -r /data/*", flags=beside).returncode == 0
+    restored = run_command("holdfast", "restore", "/backup/backup", flags=beside)
+    assert restored.returncode == 0, restored.stderr
+    rotated = run_command("holdfast", "rotate", flags=beside)
+    assert rotated.returncode == 0, rotated.stderr
+    second = run_container(flags=HARDENED, **new)
+    client.http.base_url = httpx.URL(second.url)
+    client.refresh().raise_for_status()
+    assert client.call().status_code == 200
