@@ -3,6 +3,9 @@
 import asyncio
 import json
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from key_value.aio.errors import KeyValueOperationError
 
 from mcp_holdfast.settings import ConfigurationError
 from mcp_holdfast.storage import check_store, rotation, sealing
-from mcp_holdfast.storage.backends import Backend, open_backend
+from mcp_holdfast.storage.backends import Backend, filetree, open_backend
 from mcp_holdfast.storage.backends.record_lock import locked
 from mcp_holdfast.storage.keys import KeyRing
 from mcp_holdfast.storage.rotation import Rotated, rotate
@@ -138,6 +141,47 @@ async def test_no_write_is_lost_and_nothing_deleted_returns_while_seals_are_rene
     await asyncio.gather(*workers)
     assert done.remaining == 0
     assert await open_store(AFTER).get_many(keys, collection="one") == [{"n": written[key]} for key in keys]
+
+
+@pytest.mark.parametrize("change", ["rewritten", "deleted"])
+async def test_a_record_that_has_changed_is_not_replaced(backend: Backend, change: str) -> None:
+    await backend.put("key", {"of": "then"}, collection="one")
+    seen = await backend.read("key", collection="one")
+    assert seen is not None
+    if change == "rewritten":
+        await backend.put("key", {"of": "now"}, collection="one")
+    else:
+        await backend.delete("key", collection="one")
+    assert await backend.replace("key", collection="one", expected=seen, value={"of": "then, renewed"}) is False
+    assert await backend.get("key", collection="one") == ({"of": "now"} if change == "rewritten" else None)
+
+
+@pytest.mark.parametrize("change", ["rewritten", "deleted"])
+async def test_a_record_is_not_changed_while_it_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """In files: who replaces a record has compared it already when somebody else comes to write it."""
+    tree, replica = open_backend("filetree", tmp_path), SealedStore(open_backend("filetree", tmp_path), NEXT)
+    await replica.put("key", {"of": "then"}, collection="one")
+    ((name, seen),) = [entry async for entry in tree.entries("one")]
+    write_beside, loop = filetree._written_beside, asyncio.get_running_loop()
+    others: list[Future[object]] = []
+
+    def after_somebody_came(file: Path, content: bytes) -> Path:
+        monkeypatch.setattr(filetree, "_written_beside", write_beside)
+        come = replica.put("key", {"of": "now"}, collection="one") if change == "rewritten" else delete()
+        others.append(asyncio.run_coroutine_threadsafe(come, loop))
+        with suppress(FutureTimeoutError):
+            others[0].result(timeout=0.3)
+        return write_beside(file, content)
+
+    async def delete() -> None:
+        assert await replica.delete("key", collection="one") is True
+
+    monkeypatch.setattr(filetree, "_written_beside", after_somebody_came)
+    await tree.replace(name, collection="one", expected=seen, value=dict(seen.value))
+    await asyncio.wrap_future(others[0])
+    assert await replica.get("key", collection="one") == ({"of": "now"} if change == "rewritten" else None)
 
 
 async def test_a_rotation_that_was_cut_off_goes_on(
