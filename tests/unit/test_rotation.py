@@ -46,6 +46,7 @@ def open_store(backend_name: str, tmp_path: Path) -> OpenStore:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replicas follow within a tenth of a second."""
+    monkeypatch.setattr(sealing, "LOOKED_AT_EVERY", 0.05)
     monkeypatch.setattr(sealing, "FOLLOWED_WITHIN", 0.1)
     monkeypatch.setattr(rotation, "HANDOVER", 0.3)
 

@@ -26,9 +26,14 @@ KEY_CHECK = "key_check"
 KEY_CHECK_COPIES = (KEY_CHECK, f"{KEY_CHECK}_copy")
 """Where it is stored; without one of them no record could be found any more."""
 
+LOOKED_AT_EVERY, FOLLOWED_WITHIN = 5.0, 30.0
+"""Seconds after which a read, and a write at the latest, looks which key the store is sealed with.
+
+Requests read before they write, so a write seldom has to: what an identity provider has just issued must be stored at
+once.
+"""
+
 SHORTEST_TTL = 0.001
-FOLLOWED_WITHIN = 5.0
-"""Seconds after which every replica seals with the key that the store was given."""
 
 OTHER_KEY = Problem(
     "HOLDFAST_STORAGE_KEY",
@@ -122,14 +127,14 @@ class SealedStore(BaseStore):
     async def _read_below(self, name: str) -> ManagedEntry | None:
         return await self._store.read(name, collection=HOLDFAST_COLLECTION)
 
-    async def _follow(self) -> None:
-        """Seal as the store is sealed by now.
+    async def _follow(self, seconds: float) -> None:
+        """Seal as the store is sealed, or was `seconds` ago.
 
         Raises:
             SealedWithAnotherKey: with a key that this replica does not have.
 
         """
-        if time.monotonic() < self._checked_at + FOLLOWED_WITHIN:
+        if time.monotonic() < self._checked_at + seconds:
             return
         # Set first, so that of many operations at once one looks.
         self._checked_at = time.monotonic()
@@ -142,9 +147,10 @@ class SealedStore(BaseStore):
             raise
 
     async def _setup(self) -> None:
-        await self._follow()
+        await self._follow(FOLLOWED_WITHIN)
 
     async def _get_managed_entry(self, *, collection: str, key: str) -> ManagedEntry | None:
+        await self._follow(LOOKED_AT_EVERY)
         name = self._names.name_of(collection, key)
         stored = await self._store.read(name, collection=collection)
         if stored is None:
@@ -154,14 +160,13 @@ class SealedStore(BaseStore):
         except Unsealable:
             if is_sealed(stored.value_as_dict):
                 # Perhaps with a key that the store has by now and this replica has not: then it must stay.
-                self._checked_at = -math.inf
-                await self._follow()
+                await self._follow(0)
             log.warning("set aside a record that was not sealed with our key", extra={"collection": collection})
             await self._store.set_aside(name, collection=collection, entry=stored)
             return None
 
     async def _put_managed_entry(self, *, collection: str, key: str, managed_entry: ManagedEntry) -> None:
-        await self._follow()
+        await self._follow(FOLLOWED_WITHIN)
         sealed = self.seal.close(collection, key, managed_entry)
         name = self._names.name_of(collection, key)
         ttl = managed_entry.ttl
@@ -176,7 +181,7 @@ class SealedStore(BaseStore):
     ) -> bool:
         """Store a record unless there is one that lives. One that is not ours is set aside first."""
         collection = collection or self.default_collection
-        await self._follow()
+        await self._follow(FOLLOWED_WITHIN)
         name = self._names.name_of(collection, key)
         created_at, _, expires_at = prepare_entry_timestamps(ttl=ttl)
         entry = ManagedEntry(value=value, created_at=created_at, expires_at=expires_at)
