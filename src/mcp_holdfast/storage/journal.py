@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, SupportsFloat, TypeVar
 
+from key_value.aio.errors import SerializationError
 from key_value.aio.protocols import AsyncKeyValue
 
 from mcp_holdfast.storage.atomic import AtomicStore
@@ -133,7 +134,7 @@ async def persist(journal: Journal, write: Callable[[], Awaitable[Result]]) -> R
     while True:
         try:
             return await write()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, SerializationError):
             # A mistake, which no waiting heals.
             raise
         except Exception as error:

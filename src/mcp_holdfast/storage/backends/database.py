@@ -23,6 +23,14 @@ Identity = tuple[int, int] | None
 TIMEOUT = 10
 """In seconds, for which a connection waits while another one writes."""
 
+SETTINGS = {
+    "eviction_policy": "none",
+    # SQLite's own FULL: an answered request must survive a power cut, not only a killed process.
+    "sqlite_synchronous": 2,
+    # A file that is mapped into memory ends the process where it cannot be read.
+    "sqlite_mmap_size": 0,
+}
+
 
 class InlineTextDisk(Disk):  # type: ignore[misc]  # diskcache has no type information
     """Keeps text in the database and reads nothing else.
@@ -51,18 +59,17 @@ class Database(Cache):  # type: ignore[misc]  # diskcache has no type informatio
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / DBNAME
-        # SQLite's own FULL: an answered request must survive a power cut, not only a killed process.
-        super().__init__(directory, disk=InlineTextDisk, eviction_policy="none", sqlite_synchronous=2, timeout=TIMEOUT)
+        super().__init__(directory, disk=InlineTextDisk, timeout=TIMEOUT, **SETTINGS)
 
     @property
     def _con(self) -> sqlite3.Connection:
         identity = _identity_of(self._file)
-        if getattr(self._local, "identity", identity) != identity:
+        if getattr(self._local, "identity", None) not in (None, identity):
             self.close()
+        self._local.identity = identity
         connection: sqlite3.Connection = super()._con
         # To SQLite's module damaged text is an error of the whole database.
         connection.text_factory = _text
-        self._local.identity = _identity_of(self._file)
         return connection
 
     @contextmanager

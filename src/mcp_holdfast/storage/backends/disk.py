@@ -71,7 +71,12 @@ class SQLiteDisk(DiskStore, Backend):
         return sorted(names - {QUARANTINE_COLLECTION})
 
     async def count(self, collection: str, *, at_most: int) -> int:
-        return len((await self._run(self._keys, collection))[:at_most])
+        return await self._run(self._count, collection, at_most)
+
+    def _count(self, collection: str, at_most: int) -> int:
+        chosen = "SELECT 1 FROM Cache WHERE raw = 1 AND key >= ? AND key < ? LIMIT ?"
+        counted = self._cache._sql(f"SELECT count(*) FROM ({chosen})", (*_rows_of(collection), at_most))  # noqa: S608
+        return int(counted.fetchone()[0])
 
     async def replace(self, key: str, *, collection: str, expected: ManagedEntry, value: Mapping[str, Any]) -> bool:
         entry = ManagedEntry(value=value, created_at=expected.created_at, expires_at=expected.expires_at)
