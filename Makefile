@@ -62,6 +62,14 @@ bench: dev ## time a sign-in and a refresh beside stock FastMCP
 upstream-suite: dev ## run FastMCP's own auth tests against the patched packages
 	@scripts/upstream-auth-suite.sh $(PYTEST_ARGS)
 
+.PHONY: upstream-store-suite
+upstream-store-suite: dev ## run py-key-value's own store tests against our stores
+	@scripts/upstream-store-suite.sh $(PYTEST_ARGS)
+
+.PHONY: bench-records
+bench-records: dev ## time a file tree of a million records beside one of a thousand
+	@$(venv)/python bench/a_million_records.py
+
 .PHONY: lock
 lock: dev ## resolve requirements*.in into constraints*.txt
 	$(lock) requirements.in --output-file constraints.txt

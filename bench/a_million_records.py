@@ -1,0 +1,196 @@
+"""A file tree of a million records beside one of a thousand: whether a record costs more where there are many.
+
+All are registrations of clients in one collection, so files in one directory, sealed as Holdfast seals them. Stock
+py-key-value's FileTreeStore works on the very same files. The operations and the start of the whole server are timed
+in turns, in new processes; then comes one sweep of each tree. Prints one table with ratios, each size to the smallest.
+
+Needs about 5 kB and one inode a record in the directory for temporary files (TMPDIR); all of it takes half an hour.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+from key_value.aio._utils.managed_entry import ManagedEntry
+from key_value.aio._utils.serialization import BasicSerializationAdapter
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from harness.oauth import OAuthClient
+from harness.server import Server
+from harness.stock import stock_python
+from mcp_holdfast.storage import open_store
+from mcp_holdfast.storage.keys import KeyRing
+from mcp_holdfast.storage.seal import LookupNames, Seal
+
+SECRET = "a-key-for-this-bench-which-keeps-no-secret"
+KEYS = KeyRing((SECRET,), "bench")
+SERVER_KEYS = {"HOLDFAST_STORAGE_KEY": SECRET, "HOLDFAST_SIGNING_KEY": SECRET}
+COLLECTION = "holdfast_clients"
+
+FEW = 1000
+A_ROUND = 100
+BYTES_A_RECORD = 5000
+CHUNK = 10_000
+PROGRAM = Path(__file__).with_name("one_tree.py")
+
+Value = dict[str, Any]
+
+
+@dataclass
+class Tree:
+    """A store of so many records, in `home` as a server expects it; what was measured, in seconds and bytes."""
+
+    home: Path
+    records: int
+    measured: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def directory(self) -> Path:
+        return self.home / "oauth-proxy"
+
+    def server(self) -> Server:
+        return Server(self.home, self.home.with_suffix(".log"), **SERVER_KEYS)
+
+
+def a_registration(directory: Path) -> Value:
+    """What a server stores of a client."""
+    server = Tree(directory, 1).server().start()
+    try:
+        with httpx.Client(base_url=server.url) as http:
+            OAuthClient(http).register().raise_for_status()
+    finally:
+        server.stop()
+
+    async def stored() -> Value:
+        store = open_store("filetree", path=directory / "oauth-proxy", keys=KEYS)
+        return await anext(entry.value_as_dict async for _, entry in store.entries(COLLECTION))
+
+    return asyncio.run(stored())
+
+
+def client_id(number: int) -> str:
+    return f"client-{number:012}"
+
+
+def write_records(directory: Path, value: Value, numbers: range) -> None:
+    """Write records as the store does, but without waiting for the disk."""
+    seal, adapter, now = Seal(KEYS), BasicSerializationAdapter(), datetime.now(tz=UTC)
+    names = names_of_files()
+    for number in numbers:
+        key = client_id(number)
+        entry = ManagedEntry(value={**value, "client_id": key}, created_at=now)
+        sealed = ManagedEntry(value=seal.close(COLLECTION, key, entry), created_at=now)
+        (directory / f"{names.name_of(COLLECTION, key)}.json").write_text(adapter.dump_json(entry=sealed))
+
+
+def names_of_files() -> LookupNames:
+    """As a store has them that began with these keys."""
+    return LookupNames(KEYS.derive("storage lookup")[-1])
+
+
+def grow(tree: Tree, value: Value) -> None:
+    """Make the records of a tree, on every processor."""
+    collection = tree.directory / COLLECTION
+    collection.mkdir(parents=True)
+    chunks = [range(first, min(first + CHUNK, tree.records)) for first in range(0, tree.records, CHUNK)]
+    with ProcessPoolExecutor() as processes:
+        list(processes.map(partial(write_records, collection, value), chunks))
+    os.sync()
+
+
+def run(target: str, tree: Tree, task: str) -> None:
+    """Let a new process do a task on a tree, and note what it took."""
+    # Each of the two writes down its own way where the collection is.
+    for info in tree.directory.glob("*-info.json"):
+        info.unlink()
+    new = range(tree.records, tree.records + A_ROUND)
+    chosen = {"present": random.sample(range(tree.records), A_ROUND), "new": new}
+    keys = {name: [client_id(number) for number in numbers] for name, numbers in chosen.items()}
+    if target == "stock":
+        names = names_of_files()
+        keys = {name: [names.name_of(COLLECTION, key) for key in of] for name, of in keys.items()}
+    python = str(stock_python()) if target == "stock" else sys.executable
+    given = json.dumps({"secret": SECRET, "collection": COLLECTION, **keys})
+    command = [python, str(PROGRAM), target, str(tree.directory), task]
+    answer = subprocess.run(command, input=given, stdout=subprocess.PIPE, text=True, check=True).stdout
+    for what, values in json.loads(answer).items():
+        tree.measured[f"{target} {what}"] += values
+    if task == "sweep":
+        tree.measured[f"{target} sweep, a record"] = [tree.measured[f"{target} sweep"][0] / tree.records]
+
+
+def time_start(tree: Tree) -> None:
+    began = time.perf_counter()
+    server = tree.server().start()
+    tree.measured["holdfast start of the server"].append(time.perf_counter() - began)
+    server.stop()
+
+
+def print_table(trees: list[Tree]) -> None:
+    heads = [f"{tree.records:,}" for tree in trees] + [f"ratio {tree.records:,}" for tree in trees[1:]]
+    print(f"{'':36}" + "".join(f"{head:>18}" for head in heads))
+    for what in dict.fromkeys(name for tree in trees for name in tree.measured):
+        unit, scale = ("MB", 1e-6) if what.endswith("memory") else ("ms", 1e3)
+        medians = [statistics.median(tree.measured[what]) if what in tree.measured else None for tree in trees]
+        cells = ["" if median is None else f"{scale * median:,.3g}" for median in medians]
+        cells += [f"{median / medians[0]:.2f}" if medians[0] and median is not None else "" for median in medians[1:]]
+        print(f"{f'{what}, {unit}':36}" + "".join(f"{cell:>18}" for cell in cells))
+
+
+def check_there_is_room(directory: Path, records: int) -> None:
+    """End the program where the records do not fit."""
+    inodes = os.statvfs(directory).f_favail
+    room = shutil.disk_usage(directory).free
+    if inodes < 1.1 * records or room < 1.5 * BYTES_A_RECORD * records:
+        sys.exit(f"error: {directory} has {inodes:,} inodes and {room:,} bytes left; set TMPDIR or --records")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=1_000_000, help="in the largest tree")
+    parser.add_argument("--stock-sweep", type=int, default=50_000, help="in the largest tree that stock has to cull")
+    parser.add_argument("--rounds", type=int, default=8)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        sizes = sorted({FEW, options.stock_sweep, options.records})
+        check_there_is_room(directory, sum(sizes))
+        value = a_registration(directory / "one")
+        trees = [Tree(directory / str(size), size) for size in sizes]
+        for tree in trees:
+            grow(tree, value)
+            print(f"made {tree.records:,} records", file=sys.stderr)
+        for number in range(options.rounds + 1):
+            for tree in trees:
+                for target in ("holdfast", "stock"):
+                    run(target, tree, "operations")
+                time_start(tree)
+                if not number:
+                    # The first round pays for what is loaded once.
+                    tree.measured.clear()
+        for tree in trees:
+            run("holdfast", tree, "sweep")
+            if tree.records <= options.stock_sweep:
+                run("stock", tree, "sweep")
+        print_table(trees)
+
+
+if __name__ == "__main__":
+    main()
