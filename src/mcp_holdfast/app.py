@@ -133,8 +133,8 @@ def start(plan: Plan, *, workers: int) -> Starlette:
     watch_outgoing_requests()
     allow_list = _allow_list(plan)
     login = plan.payload.auth = _build_login(plan, JournaledStore(store), keys.signing, allow_list)
-    shield = Shield()
-    layers = _login_layers(login, store, shield, settings, allow_list) if isinstance(login, OAuthProvider) else []
+    shields = Shield(), Shield()
+    layers = _login_layers(login, store, shields, settings, allow_list) if isinstance(login, OAuthProvider) else []
     asyncio.run(report_start(settings, keys, opened.backend, _what_runs(plan)))
     # Sessions live in one process; with several, each request must be able to go to any of them.
     mcp = plan.payload.http_app(path=MCP_PATH, stateless_http=workers > 1)
@@ -147,7 +147,7 @@ def start(plan: Plan, *, workers: int) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[Any]:
         async with mcp.lifespan(app) as state, sweeper.in_background(), told_apart():
             yield state
-            await shield.drain()
+            await asyncio.gather(*(shield.drain() for shield in shields))
 
     outage_answer = partial(OutageAnswer, server_name=plan.payload.name)
     if isinstance(login, OAuthProxy):
@@ -165,13 +165,21 @@ def _allow_list(plan: Plan) -> RedirectAllowList:
 
 
 def _login_layers(
-    provider: OAuthProvider, store: AtomicStore, shield: Shield, settings: Settings, allow_list: RedirectAllowList
+    provider: OAuthProvider,
+    store: AtomicStore,
+    shields: tuple[Shield, Shield],
+    settings: Settings,
+    allow_list: RedirectAllowList,
 ) -> list[Middleware]:
-    """What stands between clients and any provider that issues tokens, the outermost first."""
+    """What stands between clients and any provider that issues tokens, the outermost first.
+
+    Calls have a shield of their own, so that however many of them wait for an identity provider, exchanges go on.
+    """
+    shield, shield_of_calls = shields
     leases = Leases(store, lifetime=settings.lease)
     sessions = Sessions(store, leases)
     registrations = Registrations(store, clients=provider, lifetime=settings.registration_lifetime)
-    tokens = remember_verified_tokens(provider, shield, lifetime=settings.token_cache)
+    tokens = remember_verified_tokens(provider, shield_of_calls, lifetime=settings.token_cache)
     sessions.on_revoked = tokens.forget
     if isinstance(provider, OAuthProxy):
         refresh_upstream_one_at_a_time(provider, leases)

@@ -1,14 +1,14 @@
 """What the log says of a server that starts: one line that tells what runs on what, and warnings of its volume."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mcp_holdfast.auth.registrations import REGISTRATIONS
 from mcp_holdfast.auth.sessions import SESSIONS
 from mcp_holdfast.settings import Settings
 from mcp_holdfast.storage.backends import Backend
-from mcp_holdfast.storage.opening import KeyRings
+from mcp_holdfast.storage.opening import STORE_ERRORS, KeyRings
 from mcp_holdfast.storage.volume import mount_of, warnings_of
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,15 @@ async def report_start(settings: Settings, keys: KeyRings, backend: Backend, wha
         for warning in warnings_of(mount):
             log.warning("FASTMCP_HOME %s", warning)
     for name, collections in COUNTED.items():
-        count = sum([await backend.count(collection, at_most=MOST_COUNTED) for collection in collections])
-        fields[name] = count if count < MOST_COUNTED else f"{MOST_COUNTED} or more"
+        fields[name] = await _count(backend, collections)
     await backend.close()
     log.info("starting", extra=fields)
+
+
+async def _count(backend: Backend, collections: Sequence[str]) -> int | str:
+    try:
+        count = sum([await backend.count(collection, at_most=MOST_COUNTED) for collection in collections])
+    except STORE_ERRORS as error:
+        log.warning("the store cannot be counted", extra={"error": repr(error)})
+        return "unknown"
+    return count if count < MOST_COUNTED else f"{MOST_COUNTED} or more"

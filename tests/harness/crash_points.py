@@ -38,11 +38,11 @@ def _begin(operation: str, collection: str) -> str | None:
         return None
     if collection in NOT_PART_OF_A_REQUEST:
         return None
-    done = Path(control["done"])
+    done, what = Path(control["done"]), f"{operation} {collection}"
     with done.open("a") as file:
-        file.write(f"{operation} {collection}\n")
-    number = len(done.read_text().splitlines())
-    return str(control["when"]) if number == control["number"] else None
+        file.write(f"{what}\n")
+    is_it = what == control["operation"] and done.read_text().splitlines().count(what) == control["occurrence"]
+    return str(control["when"]) if is_it else None
 
 
 def _die_if(it_is_time: bool) -> None:

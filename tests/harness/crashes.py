@@ -20,12 +20,16 @@ class Crashes:
 
     def count(self) -> None:
         """Write down from now on what the store does."""
-        self.kill_at(0, "before")
+        self.kill_at("none", 0, "before")
 
-    def kill_at(self, number: int, when: str) -> None:
-        """Kill the server `before` or `after` the operation of this number, counted from now."""
+    def kill_at(self, operation: str, occurrence: int, when: str) -> None:
+        """Kill the server `before` or `after` it does this operation, as in `put holdfast_grants`, for the n-th time.
+
+        By its occurrence and not by its number: a lease that is extended meanwhile would move all behind it.
+        """
         self._done.unlink(missing_ok=True)
-        self._control.write_text(json.dumps({"done": str(self._done), "number": number, "when": when}))
+        control = {"done": str(self._done), "operation": operation, "occurrence": occurrence, "when": when}
+        self._control.write_text(json.dumps(control))
 
     def stop(self) -> list[str]:
         """End that; the operations that were done, as in `put holdfast_grants`."""

@@ -132,12 +132,40 @@ def test_nothing_of_a_damaged_backup_is_restored(make_server: StartServer, whole
         assert not list(Path(server.environment["FASTMCP_HOME"]).rglob("*.json")), name
 
 
-def test_a_backup_that_another_key_sealed_is_refused(make_server: StartServer, whole: Path) -> None:
-    server = make_server()
+@pytest.mark.parametrize("backend", ["filetree", "disk"])
+def test_a_backup_that_another_key_sealed_is_refused(make_server: StartServer, whole: Path, backend: str) -> None:
+    server = make_server(backend)
     result = holdfast(server, "restore", str(whole), HOLDFAST_STORAGE_KEY="another-storage-key-of-enough-length")
     assert result.returncode == 78
     assert "HOLDFAST_STORAGE_KEY: the store was sealed with another key" in result.stderr
     assert not list(Path(server.environment["FASTMCP_HOME"]).rglob("*.json"))
+    assert holdfast(server, "restore", str(whole)).returncode == 0, "nothing of the first try is in the way"
+
+
+def test_a_backup_of_which_a_part_is_sealed_with_another_key_is_refused(
+    make_server: StartServer, whole: Path, tmp_path: Path
+) -> None:
+    other = make_server(HOLDFAST_STORAGE_KEY="another-storage-key-of-enough-length").start()
+    foreign = next(line for line in holdfast(other, "backup", "-").stdout.splitlines() if '"sealed"' in line)
+    head, _, *rest = whole.read_text().splitlines()
+    (tmp_path / "mixed").write_text("\n".join([head, foreign, *rest]))
+    server = make_server()
+    result = holdfast(server, "restore", str(tmp_path / "mixed"))
+    assert (result.returncode, "sealed with another key" in result.stderr) == (78, True)
+    assert not list(Path(server.environment["FASTMCP_HOME"]).rglob("*.json"))
+
+
+def test_what_was_never_sealed_is_not_backed_up(
+    make_server: StartServer, clients: Callable[[Server], OAuthClient]
+) -> None:
+    server = make_server().start()
+    clients(server).sign_in()
+    (record, *_) = (Path(server.environment["FASTMCP_HOME"]) / "oauth-proxy/holdfast_sessions").glob("*.json")
+    planted = {**json.loads(record.read_text()), "value": {"sealed": "\ud800"}}
+    record.with_name(f"{'0' * 64}.json").write_text(json.dumps(planted))
+    made = holdfast(server, "backup", "-")
+    assert made.returncode == 0, made.stderr
+    assert "0" * 64 not in made.stdout
 
 
 @pytest.mark.parametrize("variable", KEYS)
@@ -153,7 +181,7 @@ def test_nothing_is_overwritten(make_server: StartServer, whole: Path) -> None:
     server = make_server().start()
     onto_a_store = holdfast(server, "restore", str(whole))
     assert onto_a_store.returncode == 78
-    assert "FASTMCP_HOME: there is a store" in onto_a_store.stderr
+    assert "oauth-proxy is not empty" in onto_a_store.stderr
     before = whole.read_text()
     onto_a_file = holdfast(server, "backup", str(whole))
     assert onto_a_file.returncode == 2

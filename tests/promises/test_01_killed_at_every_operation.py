@@ -27,12 +27,13 @@ REFRESH_AT_EVERY_CALL = {"FASTMCP_SERVER_AUTH_OAUTHPROXY_TOKEN_EXPIRY_THRESHOLD_
 
 
 class Point(NamedTuple):
-    """Just `before` or `after` an operation of a step, counted from 1."""
+    """Just `before` or `after` an operation of a step; `number` is its own, `occurrence` that of its kind, from 1."""
 
     step: str
     number: int
     when: str
     operation: str
+    occurrence: int
 
 
 @dataclass
@@ -62,8 +63,10 @@ class Setting:
             for name in self.steps:
                 self.crashes.count()
                 journey.steps[name]()
-                operations = enumerate(self.crashes.settle(), 1)
-                points += [Point(name, number, when, operation) for number, operation in operations for when in WHEN]
+                done = self.crashes.settle()
+                for number, operation in enumerate(done, 1):
+                    occurrence = done[:number].count(operation)
+                    points += [Point(name, number, when, operation, occurrence) for when in WHEN]
             assert journey.is_over() == (self.steps[-1] == "revoke")
         return [point for point in points if not steps or point.step in steps]
 
@@ -77,7 +80,7 @@ class Setting:
                     if name == point.step:
                         # What the server tidies up after its last answer is not part of this step.
                         self.crashes.settle()
-                        self.crashes.kill_at(point.number, point.when)
+                        self.crashes.kill_at(point.operation, point.occurrence, point.when)
                     journey.steps[name]()
                     if name == point.step:
                         self.crashes.settle()

@@ -8,17 +8,19 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from key_value.aio._utils.managed_entry import ManagedEntry
 from key_value.aio.errors import KeyValueOperationError
 
 from mcp_holdfast.settings import ConfigurationError
 from mcp_holdfast.storage import check_store, rotation, sealing
 from mcp_holdfast.storage.backends import Backend, filetree, open_backend
-from mcp_holdfast.storage.backends.record_lock import locked
 from mcp_holdfast.storage.keys import KeyRing
 from mcp_holdfast.storage.rotation import Rotated, rotate
-from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION, KEY_CHECK_COPIES, SealedStore
+from mcp_holdfast.storage.seal import Seal
+from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION, KEY_CHECK_COPIES, SealedStore, SealedWithAnotherKey
 
 OLD, NEW = "the secret until now" * 3, "the next secret" * 3
 BEFORE, NEXT, AFTER = KeyRing((OLD,), "test"), KeyRing((NEW, OLD), "test"), KeyRing((NEW,), "test")
@@ -48,7 +50,8 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replicas follow within a tenth of a second."""
     monkeypatch.setattr(sealing, "LOOKED_AT_EVERY", 0.05)
     monkeypatch.setattr(sealing, "FOLLOWED_WITHIN", 0.1)
-    monkeypatch.setattr(rotation, "HANDOVER", 0.3)
+    monkeypatch.setattr(rotation, "HANDOVER", 0.5)
+    monkeypatch.setattr(rotation, "PAUSE_BETWEEN_PASSES", 0.01)
 
 
 async def rotated(store: SealedStore, backend: Backend) -> Rotated:
@@ -105,13 +108,18 @@ async def test_a_running_replica_without_the_new_key_fails_and_damages_nothing(
     left_out = open_store(BEFORE)
     await left_out.put("key", {"a": 1}, collection="one")
     await rotated(open_store(NEXT), backend)
-    for operation in (
-        left_out.get("key", collection="one"),
-        left_out.put("key", {"a": 2}, collection="one"),
-        left_out.add("another", {"a": 2}, collection="one"),
-    ):
-        with pytest.raises(KeyValueOperationError, match="sealed with another key"):
-            await operation
+    asked = [
+        operation
+        for number in range(10)
+        for operation in (
+            left_out.get("key", collection="one"),
+            left_out.put("key", {"a": 2}, collection="one"),
+            left_out.add(f"another {number}", {"a": 2}, collection="one"),
+            left_out.delete("key", collection="one"),
+        )
+    ]
+    told = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(answer) for answer in told} == {SealedWithAnotherKey}
     assert await open_store(AFTER).get("key", collection="one") == {"a": 1}
 
 
@@ -201,19 +209,72 @@ async def test_a_rotation_that_was_cut_off_goes_on(
 
 
 async def test_what_no_key_opens_is_counted_and_left_alone(open_store: OpenStore, backend: Backend) -> None:
-    await check_store(open_store(BEFORE))
-    await backend.put("planted", {"sealed": "by nobody"}, collection="one")
-    assert (await rotated(open_store(NEXT), backend)).foreign == 1
-    assert await backend.get("planted", collection="one") == {"sealed": "by nobody"}
+    await open_store(BEFORE).put("key", {"a": 1}, collection="one")
+    foreign = Seal(KeyRing(("somebody else's secret" * 3,), "test")).close("one", "planted", ManagedEntry(value={}))
+    await backend.put("planted", foreign, collection="one")
+    await backend.put("never sealed", {"a": 1}, collection="one")
+    done = await rotated(open_store(NEXT), backend)
+    assert (done.renewed, done.foreign) == (1, 1)
+    assert await backend.get("planted", collection="one") == foreign
+    with pytest.raises(ConfigurationError, match="a rotation has not ended"):
+        await check_store(open_store(AFTER))
+    await backend.delete("planted", collection="one")
+    await rotated(open_store(NEXT), backend)
+    await check_store(open_store(AFTER))
 
 
-async def test_a_record_that_somebody_is_changing_remains_and_is_told(tmp_path: Path) -> None:
-    backend = open_backend("filetree", tmp_path)
-    await SealedStore(backend, BEFORE).put("key", {"a": 1}, collection="one")
-    (file,) = (tmp_path / "one").glob("*.json")
-    with locked(file):
-        assert (await rotated(SealedStore(backend, NEXT), backend)).remaining == 1
-    assert (await rotated(SealedStore(backend, NEXT), backend)).renewed == 1
+async def test_a_record_that_is_changed_all_the_time_remains_and_is_told(
+    open_store: OpenStore, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def has_changed(*_: object, **__: object) -> bool:
+        return False
+
+    await open_store(BEFORE).put("key", {"a": 1}, collection="one")
+    with monkeypatch.context() as patched:
+        patched.setattr(backend, "replace", has_changed)
+        assert (await rotated(open_store(NEXT), backend)).remaining == 1
+    assert (await rotated(open_store(NEXT), backend)).renewed == 1
+
+
+async def test_the_previous_key_cannot_be_taken_away_before_the_rotation_has_ended(
+    open_store: OpenStore, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation, "TOLD_EVERY", 2)
+    store = open_store(BEFORE)
+    for number in range(10):
+        await store.put(f"key {number}", {"a": number}, collection="one")
+    cut_off = rotate(open_store(NEXT), backend)
+    await anext(cut_off)
+    await cut_off.aclose()
+    with pytest.raises(ConfigurationError, match=r"HOLDFAST_STORAGE_KEY_PREVIOUS: .* a rotation has not ended"):
+        await check_store(open_store(AFTER))
+    assert (await open_store(NEXT).get("key 9", collection="one")) == {"a": 9}
+
+
+async def test_a_rotation_that_was_cut_off_while_it_began_changes_nothing_for_the_others(
+    open_store: OpenStore, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two copies of the key check."""
+    await open_store(BEFORE).put("key", {"a": 1}, collection="one")
+    put = backend.put
+    ahead = SealedStore(backend, NEXT)
+
+    async def put_one(*arguments: Any, **options: Any) -> None:
+        monkeypatch.setattr(backend, "put", fail)
+        await put(*arguments, **options)
+
+    async def fail(*_: object, **__: object) -> None:
+        raise OSError(5, "killed")
+
+    monkeypatch.setattr(backend, "put", put_one)
+    with pytest.raises(OSError, match="killed"):
+        await ahead.adopt_first_key()
+    monkeypatch.setattr(backend, "put", put)
+    for ring in (BEFORE, AFTER):
+        with pytest.raises(ConfigurationError):
+            await check_store(open_store(ring))
+    assert (await rotated(open_store(NEXT), backend)).renewed == 1
+    assert await open_store(AFTER).get("key", collection="one") == {"a": 1}
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"value": {"sealed": "no"}, "created_at": null}'])
@@ -238,11 +299,55 @@ async def test_one_copy_of_the_key_check_is_enough_after_a_rotation(tmp_path: Pa
         assert await SealedStore(open_backend("filetree", tmp_path), AFTER).get("key", collection="one") == {"a": 1}
 
 
-async def test_a_key_check_planted_beside_ours_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("copy", KEY_CHECK_COPIES)
+async def test_a_key_check_of_another_key_stops_everything_and_damages_nothing(tmp_path: Path, copy: str) -> None:
     await SealedStore(open_backend("filetree", tmp_path / "ours"), BEFORE).put("key", {"a": 1}, collection="one")
     await check_store(SealedStore(open_backend("filetree", tmp_path / "theirs"), AFTER))
-    first = f"{HOLDFAST_COLLECTION}/{KEY_CHECK_COPIES[0]}.json"
-    (tmp_path / "ours" / first).write_bytes((tmp_path / "theirs" / first).read_bytes())
-    ours = SealedStore(open_backend("filetree", tmp_path / "ours"), BEFORE)
-    await check_store(ours)
-    assert await ours.get("key", collection="one") == {"a": 1}
+    planted = f"{HOLDFAST_COLLECTION}/{copy}.json"
+    ours = (tmp_path / "ours" / planted).read_bytes()
+    (tmp_path / "ours" / planted).write_bytes((tmp_path / "theirs" / planted).read_bytes())
+    with pytest.raises(ConfigurationError, match="sealed with another key"):
+        await check_store(SealedStore(open_backend("filetree", tmp_path / "ours"), BEFORE))
+    (tmp_path / "ours" / planted).write_bytes(ours)
+    assert await SealedStore(open_backend("filetree", tmp_path / "ours"), BEFORE).get("key", collection="one")
+
+
+async def test_a_key_check_of_another_store_of_the_same_key_is_not_followed(tmp_path: Path) -> None:
+    backend = open_backend("filetree", tmp_path / "ours")
+    running = SealedStore(backend, NEXT)
+    await running.put("key", {"a": 1}, collection="one")
+    await check_store(SealedStore(open_backend("filetree", tmp_path / "theirs"), AFTER))
+    for copy in KEY_CHECK_COPIES:
+        planted = f"{HOLDFAST_COLLECTION}/{copy}.json"
+        (tmp_path / "ours" / planted).write_bytes((tmp_path / "theirs" / planted).read_bytes())
+    await asyncio.sleep(sealing.FOLLOWED_WITHIN)
+    with pytest.raises(KeyValueOperationError):
+        await running.get("key", collection="one")
+    assert list((tmp_path / "ours" / "one").glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("before", "then", "said"),
+    [
+        (BEFORE, KeyRing(("somebody else's secret" * 3,), "test"), "sealed with another key"),
+        (NEXT, AFTER, "both copies of holdfast/key_check are gone"),
+    ],
+    ids=["another key", "the key after a rotation"],
+)
+async def test_records_without_a_key_check_are_for_nobody_else(
+    tmp_path: Path, before: KeyRing, then: KeyRing, said: str
+) -> None:
+    backend = open_backend("filetree", tmp_path)
+    await SealedStore(backend, BEFORE).put("key", {"a": 1}, collection="one")
+    if before is NEXT:
+        await rotated(SealedStore(backend, NEXT), backend)
+    for copy in KEY_CHECK_COPIES:
+        (tmp_path / HOLDFAST_COLLECTION / f"{copy}.json").unlink()
+    with pytest.raises(ConfigurationError, match=said):
+        await check_store(SealedStore(open_backend("filetree", tmp_path), then))
+    assert not list((tmp_path / "one").glob("*.corrupt"))
+
+
+async def test_of_two_replicas_with_different_keys_that_begin_a_store_one_is_refused(open_store: OpenStore) -> None:
+    begun = await asyncio.gather(*(check_store(open_store(ring)) for ring in (BEFORE, AFTER)), return_exceptions=True)
+    assert sum(isinstance(result, ConfigurationError) for result in begun) >= 1

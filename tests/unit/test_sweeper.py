@@ -108,7 +108,7 @@ class Hanging(FileTree):
     """Hangs in its thread, as on a dead mount."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(data_directory=directory)
+        super().__init__(directory)
         self.began, self.heal = threading.Event(), threading.Event()
 
     async def sweep(self, *, limit: int, quarantine: float) -> AsyncGenerator[Swept, None]:
@@ -134,7 +134,7 @@ class TestTheTask:
         assert list((tmp_path / COLLECTION).glob("*.json"))
 
     async def test_goes_on_after_a_failure(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        tree = Failing(data_directory=tmp_path)
+        tree = Failing(tmp_path)
         await put_expired(tree, "one")
         async with sweeper_of(tree, interval=0.05).in_background():
             await until(lambda: not list((tmp_path / COLLECTION).glob("*.json")))

@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -15,8 +15,9 @@ from mcp_holdfast.cli.beside import EXIT_STORE_FAILED, EXIT_USAGE, run_before_se
 from mcp_holdfast.settings import ConfigurationError, Settings
 from mcp_holdfast.storage.backup import NoBackup, Record, lines_of, put_back, records_in
 from mcp_holdfast.storage.keys import sync_directory
-from mcp_holdfast.storage.opening import OpenSealedStore
-from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION, KEY_CHECK_COPIES, OTHER_KEY, SealedStore
+from mcp_holdfast.storage.opening import EmptyStore, OpenSealedStore
+from mcp_holdfast.storage.seal import Seal, Unsealable
+from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION, KEY_CHECK, OTHER_KEY
 
 File = Annotated[Path, Parameter(help="a file; - for the standard streams", allow_leading_hyphen=True)]
 STANDARD_STREAM = Path("-")
@@ -28,13 +29,13 @@ class FileProblem(Exception):
 
 def backup(file: File, /) -> int:
     """Copy everything that is stored into a new file; servers may run. The records in it are sealed."""
-    if file.exists():
-        sys.stderr.write(f"{file} exists already; name a new file\n")
-        return EXIT_USAGE
 
     async def work(_: Settings, opened: OpenSealedStore) -> int:
         count = 0
         try:
+            if _exists(file):
+                sys.stderr.write(f"{file} exists already; name a new file\n")
+                return EXIT_USAGE
             with _new_file(file) as target:
                 async for line in lines_of(opened.backend):
                     with _file_problems(file):
@@ -52,12 +53,14 @@ def backup(file: File, /) -> int:
 def restore(file: File, /) -> int:
     """Put a backup into an empty store, of any backend, before its server is started."""
 
-    async def work(_: Settings, opened: OpenSealedStore) -> int:
+    async def work(_: Settings, empty: EmptyStore) -> int:
         try:
             with _in_a_file(file) as source:
-                # To its end before anything is stored: only then is it sure to be whole, and sealed with our key.
-                _check(records_in(_lines_of(source)), opened.store)
-                restored = await put_back(opened.backend, records_in(_lines_of(source)))
+                # To its end before anything is stored: only then is it sure to be whole, and sealed with our keys.
+                _check(records_in(_lines_of(source)), Seal(empty.keys))
+                with empty.filled() as backend:
+                    restored = await put_back(backend, records_in(_lines_of(source)))
+                    await backend.close()
         except (NoBackup, FileProblem) as problem:
             sys.stderr.write(f"{file} cannot be restored: {problem}\n")
             return EXIT_STORE_FAILED
@@ -67,20 +70,23 @@ def restore(file: File, /) -> int:
     return run_before_server(work)
 
 
-def _check(records: Iterable[Record], store: SealedStore) -> None:
-    """Read all records.
+def _check(records: Iterable[Record], seal: Seal) -> None:
+    """Read and open all records.
 
     Raises:
         NoBackup: it is not a whole backup.
-        ConfigurationError: it was sealed with another key.
+        ConfigurationError: it was sealed with another key, in whole or in part.
 
     """
-    is_ours = False
+    has_key_check = False
     for record in records:
-        if record.collection == HOLDFAST_COLLECTION and record.name in KEY_CHECK_COPIES:
-            is_ours = is_ours or store.is_our_mark(record.entry)
-    if not is_ours:
-        raise ConfigurationError([OTHER_KEY])
+        try:
+            collection, key, _ = seal.open_any(record.value)
+        except Unsealable:
+            raise ConfigurationError([OTHER_KEY]) from None
+        has_key_check = has_key_check or (collection, key) == (HOLDFAST_COLLECTION, KEY_CHECK)
+    if not has_key_check:
+        raise NoBackup("it does not tell which key it was sealed with")
 
 
 @contextmanager
@@ -92,6 +98,11 @@ def _file_problems(path: Path) -> Iterator[None]:
         raise FileProblem(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise FileProblem(f"{path} is not text") from error
+
+
+def _exists(file: Path) -> bool:
+    with _file_problems(file):
+        return file != STANDARD_STREAM and file.exists()
 
 
 @contextmanager
@@ -107,9 +118,9 @@ def _new_file(path: Path) -> Iterator[TextIO]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise
         return
-    unfinished = path.with_name(f".{path.name}.unfinished")
     with _file_problems(path):
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    unfinished = Path(name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
             yield opened
@@ -134,7 +145,9 @@ def _in_a_file(path: Path) -> Iterator[Path]:
     if path != STANDARD_STREAM:
         yield path
         return
-    with tempfile.NamedTemporaryFile() as spooled:
-        shutil.copyfileobj(sys.stdin.buffer, spooled)
-        spooled.flush()
+    with ExitStack() as stack:
+        with _file_problems(Path(tempfile.gettempdir())):
+            spooled = stack.enter_context(tempfile.NamedTemporaryFile())
+            shutil.copyfileobj(sys.stdin.buffer, spooled)
+            spooled.flush()
         yield Path(spooled.name)

@@ -6,32 +6,34 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
 from mcp_holdfast import logs
 from mcp_holdfast.settings import EXIT_CONFIG, ConfigurationError, Settings, load_settings, read_environment
 from mcp_holdfast.storage.atomic import LeaseBusy
-from mcp_holdfast.storage.opening import STORE_ERRORS, OpenSealedStore, open_beside_server, open_empty
+from mcp_holdfast.storage.opening import STORE_ERRORS, EmptyStore, OpenSealedStore, open_beside_server, open_empty
 
 EXIT_NOTHING_FOUND = 1
 EXIT_USAGE = 2
 EXIT_STORE_FAILED = 74
 """EX_IOERR of sysexits.h."""
 
-Open = Callable[[Settings], AbstractAsyncContextManager[OpenSealedStore]]
-Work = Callable[[Settings, OpenSealedStore], Awaitable[int]]
+Opened = TypeVar("Opened")
+Open = Callable[[Settings], AbstractAsyncContextManager[Opened]]
+Work = Callable[[Settings, Opened], Awaitable[int]]
 
 
-def run_beside_server(work: Work) -> int:
+def run_beside_server(work: Work[OpenSealedStore]) -> int:
     """Do some work on the store; returns its exit status, or the one of why it could not be done, having said so."""
     return _run(open_beside_server, work)
 
 
-def run_before_server(work: Work) -> int:
-    """The same on a store that no server has begun."""
+def run_before_server(work: Work[EmptyStore]) -> int:
+    """The same where no server has begun a store."""
     return _run(open_empty, work)
 
 
-def _run(open_store: Open, work: Work) -> int:
+def _run(open_store: Open[Opened], work: Work[Opened]) -> int:
     # Not every shell in the container has what entrypoint.sh sets.
     os.umask(0o077)
     try:
@@ -55,6 +57,6 @@ def _settings() -> Settings:
     return settings
 
 
-async def _work_on_the_store(open_store: Open, work: Work, settings: Settings) -> int:
+async def _work_on_the_store(open_store: Open[Opened], work: Work[Opened], settings: Settings) -> int:
     async with open_store(settings) as opened:
         return await work(settings, opened)

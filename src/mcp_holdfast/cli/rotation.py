@@ -31,9 +31,11 @@ def rotate(*, as_json: Annotated[bool, Parameter("--json", negative="")] = False
 
 def _tell(rotated: Rotated) -> int:
     if rotated.foreign:
-        sys.stderr.write(f"{rotated.foreign} records were not sealed with any of the keys and were left alone\n")
+        what = f"{rotated.foreign} records are sealed with a key that is not given; if they are yours, add it to "
+        sys.stderr.write(f"{what}HOLDFAST_STORAGE_KEY_PREVIOUS and run 'holdfast rotate' again; else remove them\n")
     if rotated.remaining:
         sys.stderr.write(f"{rotated.remaining} records are being changed all the time; run 'holdfast rotate' again\n")
+    if rotated.foreign or rotated.remaining:
         return EXIT_STORE_FAILED
-    sys.stderr.write("done: HOLDFAST_STORAGE_KEY_PREVIOUS is not needed any more\n")
+    sys.stderr.write("done: HOLDFAST_STORAGE_KEY_PREVIOUS is not needed any more, so take it away\n")
     return 0

@@ -7,16 +7,21 @@ is never taken for the whole.
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from key_value.aio._utils.managed_entry import ManagedEntry
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mcp_holdfast.storage.atomic import LEASES
 from mcp_holdfast.storage.backends import Backend
+from mcp_holdfast.storage.replicas import REPLICAS
+from mcp_holdfast.storage.seal import is_sealed
 
-NOT_WORTH_KEEPING = frozenset({LEASES, "holdfast_probes"})
+NOT_WORTH_KEEPING = frozenset({LEASES, REPLICAS, "holdfast_probes"})
 """Collections of which nothing is true any more when a backup is restored."""
+
+
+LAST_MOMENT = 253402300799.0
+"""The end of the year 9999, in seconds since the epoch."""
 
 
 class NoBackup(Exception):
@@ -43,11 +48,7 @@ class Record(Line):
     collection: str
     name: str
     value: dict[str, Any]
-    expires_at: float | None
-
-    @property
-    def entry(self) -> ManagedEntry:
-        return ManagedEntry(value=self.value)
+    expires_at: Annotated[float, Field(ge=0, le=LAST_MOMENT)] | None
 
 
 class Tail(Line):
@@ -58,13 +59,15 @@ AnyLine = TypeVar("AnyLine", bound=Line)
 
 
 async def lines_of(backend: Backend) -> AsyncIterator[Line]:
-    """Everything that a backend holds, as the lines of a backup; servers may go on writing."""
+    """Everything sealed that a backend holds, as the lines of a backup; servers may go on writing."""
     yield Head(made_at=datetime.now(UTC).isoformat(timespec="seconds"))
     count = 0
     for collection in await backend.collection_names():
         if collection in NOT_WORTH_KEEPING:
             continue
         async for name, stored in backend.entries(collection):
+            if not is_sealed(stored.value_as_dict):
+                continue
             count += 1
             expires_at = stored.expires_at.timestamp() if stored.expires_at else None
             yield Record(collection=collection, name=name, value=stored.value_as_dict, expires_at=expires_at)

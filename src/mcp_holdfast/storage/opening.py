@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -17,10 +18,13 @@ from mcp_holdfast.settings import ConfigurationError, Problem, Settings
 from mcp_holdfast.storage import check_store, is_in_use
 from mcp_holdfast.storage.atomic import AtomicStore
 from mcp_holdfast.storage.backends import DISK, Backend, open_backend, open_memory
-from mcp_holdfast.storage.keys import KeyRing, given_key_ring, temporary_key_ring, volume_key_ring
+from mcp_holdfast.storage.keys import KeyRing, given_key_ring, sync_directory, temporary_key_ring, volume_key_ring
 from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION, SealedStore
 
 log = logging.getLogger(__name__)
+
+UNFINISHED = ".restoring-"
+"""As long as the name that it gets: what files are called depends on the length of their path."""
 
 STORE_ERRORS = (OSError, KeyValueOperationError, KeyValueStoreError, sqlite3.Error)
 
@@ -104,7 +108,7 @@ def open_for_server(settings: Settings, keys: KeyRing) -> OpenStore:
     with _problems_named(settings):
         opened = _open_sealed(settings, keys)
         asyncio.run(check_store(opened.store))
-    if not opened.store.seal.is_first_in_use:
+    if not opened.store.seal.is_first_in_use or opened.store.is_rotating:
         log.warning("the store is still sealed with a key of HOLDFAST_STORAGE_KEY_PREVIOUS; run 'holdfast rotate'")
     return opened
 
@@ -128,26 +132,45 @@ async def open_beside_server(settings: Settings) -> AsyncIterator[OpenSealedStor
         await opened.backend.close()
 
 
+@dataclass(frozen=True)
+class EmptyStore:
+    """Where a store is to be, of which there is nothing yet, and the keys that are to open it."""
+
+    settings: Settings
+    keys: KeyRing
+
+    @contextmanager
+    def filled(self) -> Iterator[Backend]:
+        """Fill it inside the block: what was put into the backend is there as a whole or not at all."""
+        directory = store_directory(self.settings)
+        unfinished = directory.with_name(UNFINISHED)
+        with _problems_named(self.settings):
+            shutil.rmtree(unfinished, ignore_errors=True)
+            backend = open_backend(self.settings.backend, unfinished)
+        yield backend
+        with _problems_named(self.settings):
+            if directory.exists():
+                directory.rmdir()
+            unfinished.rename(directory)
+            sync_directory(directory.parent)
+
+
 @asynccontextmanager
-async def open_empty(settings: Settings) -> AsyncIterator[OpenSealedStore]:
-    """Open a store that nobody has begun, to put a backup into it; leaves no mark and makes no keys.
+async def open_empty(settings: Settings) -> AsyncIterator[EmptyStore]:
+    """Find the place for a backup, which nobody may have begun to use; makes nothing there, and no keys.
 
     Raises:
-        ConfigurationError: there is a store already, or a key is missing, or this process cannot use the volume.
+        ConfigurationError: there is a store already, or a key is missing.
 
     """
     _refuse_memory(settings)
+    directory = store_directory(settings)
     with _problems_named(settings):
-        directory = store_directory(settings)
-        if is_in_use(directory):
-            what = f"there is a store in {directory} already"
+        if directory.exists() and any(directory.iterdir()):
+            what = f"{directory} is not empty"
             raise ConfigurationError([Problem("FASTMCP_HOME", what, "Give an empty volume: nothing is overwritten")])
-        _ring(settings, *_signing(settings), in_use=True)
-        opened = _open_sealed(settings, _storage_ring(settings, in_use=True))
-    try:
-        yield opened
-    finally:
-        await opened.backend.close()
+    _ring(settings, *_signing(settings), in_use=True)
+    yield EmptyStore(settings, _storage_ring(settings, in_use=True))
 
 
 def _refuse_memory(settings: Settings) -> None:

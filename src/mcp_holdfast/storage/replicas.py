@@ -1,6 +1,8 @@
-"""Notice two machines of one host name on a network file system: to an NFS server they are one, and share their locks.
+"""Notice two machines of one host name on a network file system.
 
-(RFC 8881, section 2.4: the server takes a client that names itself like another one for the same, restarted.)
+To an NFS server a client that names itself like another one is the same one, restarted (RFC 8881, section 2.4): it
+takes the other one's locks away. The name is that of the machine which mounted the volume; a container that mounts it
+itself gives its own, one that is given it may be called otherwise, and cannot see what its machine is called.
 """
 
 import asyncio
@@ -27,7 +29,7 @@ class HostName:
     def __init__(self, store: AsyncKeyValue, *, name: str | None = None, machine: str | None = None) -> None:
         self._store = store
         self._name = name or socket.gethostname()
-        self._machine = machine or BOOT_ID.read_text(encoding="ascii").strip()
+        self._machine = machine or _boot_id()
 
     @asynccontextmanager
     async def in_background(self) -> AsyncIterator[None]:
@@ -48,11 +50,19 @@ class HostName:
             await asyncio.sleep(TOLD_EVERY)
 
     async def tell(self) -> None:
-        """Say it once; an error is logged where another machine has said the same."""
+        """Say it once; a warning is logged where another machine has said the same."""
         told = await self._store.get(self._name, collection=REPLICAS)
         if told is not None and told.get("machine") != self._machine:
-            what = "another machine with this host name uses the store, or did a minute ago: to an NFS server they are "
-            what += "one, so give each replica a host name of its own"
-            log.error(what, extra={"host": self._name})
+            what = "another machine uses the store under this host name, or did a minute ago; if they mount the volume "
+            what += "under it, an NFS server takes them for one: give each replica a host name of its own"
+            log.warning(what, extra={"host": self._name})
         value = {"machine": self._machine}
         await self._store.put(self._name, value, collection=REPLICAS, ttl=3 * TOLD_EVERY)
+
+
+def _boot_id() -> str:
+    """What tells this machine, as long as it runs, from all others (proc(5))."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return "unknown"

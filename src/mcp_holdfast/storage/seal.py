@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -119,6 +120,7 @@ def _token_in(stored: dict[str, Any]) -> bytes:
     return token
 
 
+@dataclass(frozen=True)
 class LookupNames:
     """The names under which records are stored; they tell nothing about the keys.
 
@@ -126,15 +128,14 @@ class LookupNames:
     meet under one name, and each could be the one winner.
     """
 
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+    secret: bytes = field(repr=False)
 
     def name_of(self, collection: str, key: str) -> str:
-        return hmac.new(self._secret, json.dumps([collection, key]).encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self.secret, json.dumps([collection, key]).encode(), hashlib.sha256).hexdigest()
 
     def to_value(self) -> dict[str, str]:
         """What the key check says, sealed like any record."""
-        return {"lookup": base64.b64encode(self._secret).decode()}
+        return {"lookup": base64.b64encode(self.secret).decode()}
 
     @classmethod
     def from_value(cls, value: dict[str, Any]) -> "LookupNames":

@@ -3,6 +3,7 @@
 A record that was planted, swapped, re-dated, truncated or never encrypted is a miss; it is set aside and reported.
 """
 
+import asyncio
 import logging
 import math
 import time
@@ -41,6 +42,18 @@ OTHER_KEY = Problem(
     "Give the key that it was sealed with, here or in HOLDFAST_STORAGE_KEY_PREVIOUS (a key that Holdfast made "
     "itself is in FASTMCP_HOME/keys/storage.key), or start with an empty volume",
 )
+UNFINISHED_ROTATION = Problem(
+    "HOLDFAST_STORAGE_KEY_PREVIOUS",
+    "is not set, and a rotation has not ended: the key before this one still seals a part of the store",
+    "Set it to that key again, and run 'holdfast rotate' to its end",
+)
+LOST_KEY_CHECK = Problem(
+    "FASTMCP_HOME",
+    f"both copies of {HOLDFAST_COLLECTION}/{KEY_CHECK} are gone, and without them nothing can be found",
+    "Restore one of them from a backup, or start with an empty volume",
+)
+REDATED_BY = 10.0
+"""Seconds by which the expiry that a backend knows may differ from the one that is sealed."""
 
 
 class SealedWithAnotherKey(KeyValueOperationError):
@@ -56,44 +69,44 @@ class SealedStore(BaseStore):
     def __init__(self, store: Backend, ring: KeyRing) -> None:
         super().__init__(stable_api=True)
         self._store = store
-        self._store.renews_seals = len(ring.secrets) > 1
+        self._store.may_be_renewed = len(ring.secrets) > 1
+        self._has_previous_keys = len(ring.secrets) > 1
         self.seal = Seal(ring)
         # The oldest key is the one that the store began with, unless that was dropped since.
         self._names = LookupNames(ring.derive("storage lookup")[-1])
         self._checked_at = -math.inf
+        self._checking = asyncio.Lock()
+        self.is_rotating = False
+        """Whether a part of the store may still be sealed with a previous key."""
 
     async def check_key(self) -> None:
-        """Refuse a store that was sealed with other keys; leave our mark on one that has none.
+        """Refuse a store that was sealed with other keys; leave a key check in one that has none.
 
-        What is stored from now on is sealed with the key that the mark is sealed with, and only `adopt_first_key`
+        What is stored from now on is sealed with the key that the check is sealed with, and only `adopt_first_key`
         changes that: so no replica seals with a key that another one was not given yet.
 
         Raises:
-            ConfigurationError: the store belongs to another key.
+            ConfigurationError: the store belongs to another key, in whole or in part.
 
         """
-        found = {copy: await self._read_below(copy) for copy in KEY_CHECK_COPIES}
-        is_ours = {copy: self.is_our_mark(stored) for copy, stored in found.items()}
-        known = next((found[copy] for copy in KEY_CHECK_COPIES if is_ours[copy]), None)
-        if known is not None:
-            self._keep_to(known)
-        elif any(stored is not None and is_sealed(stored.value_as_dict) for stored in found.values()):
-            raise ConfigurationError([OTHER_KEY])
+        checked_at = time.monotonic()
+        found = {copy: await self._store.read(copy, collection=HOLDFAST_COLLECTION) for copy in KEY_CHECK_COPIES}
+        checks = [check for check in map(self._opened, found.values()) if check is not None]
+        if checks:
+            # The first one decides: it is the last one to be changed.
+            self._keep_to(*checks[0])
+        else:
+            await self._refuse_records_of_others()
         for copy, stored in found.items():
-            if not is_ours[copy]:
-                await self._mark(copy, stored)
-
-    def is_our_mark(self, stored: ManagedEntry | None) -> bool:
-        """Whether a copy of the key check was sealed with a key of the ring."""
-        try:
-            return stored is not None and bool(self.seal.open(HOLDFAST_COLLECTION, KEY_CHECK, stored.value_as_dict))
-        except Unsealable:
-            return False
+            if stored is None or not is_sealed(stored.value_as_dict):
+                await self._mend(copy, stored)
+        self._checked_at = checked_at
 
     async def adopt_first_key(self) -> None:
         """Seal what is stored from now on with the first key of the ring.
 
-        Other replicas do so FOLLOWED_WITHIN seconds later; those that do not have it refuse to go on.
+        Other replicas do so FOLLOWED_WITHIN seconds later; those that do not have it refuse to go on. Until
+        `end_rotation`, the store says that a part of it may be sealed with another key.
 
         Raises:
             ConfigurationError: the store belongs to another key.
@@ -101,31 +114,84 @@ class SealedStore(BaseStore):
         """
         await self.check_key()
         self.seal.use_first()
-        # The first copy decides, so it comes last.
+        self.is_rotating = True
+        await self._put_key_check()
+
+    async def end_rotation(self) -> None:
+        """Say that everything is sealed with the first key."""
+        self.is_rotating = False
+        await self._put_key_check()
+
+    async def _put_key_check(self) -> None:
         for copy in reversed(KEY_CHECK_COPIES):
-            await self._store.put(copy, self._our_mark(), collection=HOLDFAST_COLLECTION)
+            await self._store.put(copy, self._key_check(), collection=HOLDFAST_COLLECTION)
 
-    def _keep_to(self, mark: ManagedEntry) -> None:
-        """Seal with the key, and use the names, of a mark of ours."""
-        self.seal.use_that_of(mark.value_as_dict)
-        check = self.seal.open(HOLDFAST_COLLECTION, KEY_CHECK, mark.value_as_dict)
-        self._names = LookupNames.from_value(check.value_as_dict)
+    def _key_check(self) -> dict[str, Any]:
+        value = {**self._names.to_value(), "rotating": self.is_rotating}
+        return self.seal.close(HOLDFAST_COLLECTION, KEY_CHECK, ManagedEntry(value=value))
 
-    def _our_mark(self) -> dict[str, Any]:
-        return self.seal.close(HOLDFAST_COLLECTION, KEY_CHECK, ManagedEntry(value=self._names.to_value()))
+    def _opened(self, stored: ManagedEntry | None) -> tuple[ManagedEntry, dict[str, Any]] | None:
+        """A copy of the key check and what it says; None if it is missing or damaged.
 
-    async def _mark(self, copy: str, damaged: ManagedEntry | None) -> None:
-        """Store a copy of the mark, unless another replica begins the same store now: then do as that one does."""
+        Raises:
+            ConfigurationError: it was sealed with another key.
+
+        """
+        if stored is None or not is_sealed(stored.value_as_dict):
+            return None
+        try:
+            return stored, self.seal.open(HOLDFAST_COLLECTION, KEY_CHECK, stored.value_as_dict).value_as_dict
+        except Unsealable:
+            raise ConfigurationError([OTHER_KEY]) from None
+
+    def _keep_to(self, stored: ManagedEntry, check: dict[str, Any]) -> None:
+        """Seal with the key, and use the names, of a key check.
+
+        Raises:
+            ConfigurationError: it is not the one that this process began with, or tells of a key that is missing.
+
+        """
+        names = LookupNames.from_value(check)
+        if self._checked_at > -math.inf and names != self._names:
+            raise ConfigurationError([OTHER_KEY])
+        if check["rotating"] and not self._has_previous_keys:
+            raise ConfigurationError([UNFINISHED_ROTATION])
+        self.seal.use_that_of(stored.value_as_dict)
+        self._names, self.is_rotating = names, check["rotating"]
+
+    async def _refuse_records_of_others(self) -> None:
+        """Look at one sealed record where no key check tells whose the store is.
+
+        Raises:
+            ConfigurationError: there is one, and it is not sealed with our key, or its name cannot be told.
+
+        """
+        for collection in await self._store.collection_names():
+            async for name, stored in self._store.entries(collection):
+                if not is_sealed(stored.value_as_dict):
+                    continue
+                try:
+                    sealed_for, key, _ = self.seal.open_any(stored.value_as_dict)
+                except Unsealable:
+                    raise ConfigurationError([OTHER_KEY]) from None
+                if name != self._names.name_of(sealed_for, key):
+                    raise ConfigurationError([LOST_KEY_CHECK])
+                return
+
+    async def _mend(self, copy: str, damaged: ManagedEntry | None) -> None:
+        """Store a copy of the key check, unless another replica begins the same store now: then do as that one does.
+
+        Raises:
+            ConfigurationError: that one has another key.
+
+        """
         if damaged is not None:
             log.warning("set aside a damaged key check", extra={"collection": HOLDFAST_COLLECTION})
             await self._store.set_aside(copy, collection=HOLDFAST_COLLECTION, entry=damaged)
-        if not await self._store.add(copy, self._our_mark(), collection=HOLDFAST_COLLECTION):
-            stored = await self._read_below(copy)
-            if stored is not None and self.is_our_mark(stored):
-                self._keep_to(stored)
-
-    async def _read_below(self, name: str) -> ManagedEntry | None:
-        return await self._store.read(name, collection=HOLDFAST_COLLECTION)
+        if not await self._store.add(copy, self._key_check(), collection=HOLDFAST_COLLECTION):
+            check = self._opened(await self._store.read(copy, collection=HOLDFAST_COLLECTION))
+            if check is not None:
+                self._keep_to(*check)
 
     async def _follow(self, seconds: float) -> None:
         """Seal as the store is sealed, or was `seconds` ago.
@@ -136,15 +202,15 @@ class SealedStore(BaseStore):
         """
         if time.monotonic() < self._checked_at + seconds:
             return
-        # Set first, so that of many operations at once one looks.
-        self._checked_at = time.monotonic()
-        try:
-            await self.check_key()
-        except BaseException as error:
-            self._checked_at = -math.inf
-            if isinstance(error, ConfigurationError):
+        # Everybody waits for who looks, and looks again where that one failed: nobody seals with what may be over.
+        asked_at = time.monotonic()
+        async with self._checking:
+            if asked_at < self._checked_at + seconds:
+                return
+            try:
+                await self.check_key()
+            except ConfigurationError as error:
                 raise SealedWithAnotherKey(str(error)) from None
-            raise
 
     async def _setup(self) -> None:
         await self._follow(FOLLOWED_WITHIN)
@@ -156,14 +222,16 @@ class SealedStore(BaseStore):
         if stored is None:
             return None
         try:
-            return self.seal.open(collection, key, stored.value_as_dict)
+            entry = self.seal.open(collection, key, stored.value_as_dict)
+            if not _is_redated(stored, entry):
+                return entry
         except Unsealable:
             if is_sealed(stored.value_as_dict):
                 # Perhaps with a key that the store has by now and this replica has not: then it must stay.
                 await self._follow(0)
-            log.warning("set aside a record that was not sealed with our key", extra={"collection": collection})
-            await self._store.set_aside(name, collection=collection, entry=stored)
-            return None
+        log.warning("set aside a record that was not sealed with our key", extra={"collection": collection})
+        await self._store.set_aside(name, collection=collection, entry=stored)
+        return None
 
     async def _put_managed_entry(self, *, collection: str, key: str, managed_entry: ManagedEntry) -> None:
         await self._follow(FOLLOWED_WITHIN)
@@ -174,6 +242,7 @@ class SealedStore(BaseStore):
         await self._store.put(name, sealed, collection=collection, ttl=None if ttl is None else max(ttl, SHORTEST_TTL))
 
     async def _delete_managed_entry(self, *, key: str, collection: str) -> bool:
+        await self._follow(FOLLOWED_WITHIN)
         return bool(await self._store.delete(self._names.name_of(collection, key), collection=collection))
 
     async def add(
@@ -207,3 +276,10 @@ class SealedStore(BaseStore):
 
     async def close(self) -> None:
         await self._store.close()
+
+
+def _is_redated(stored: ManagedEntry, entry: ManagedEntry) -> bool:
+    """Whether the backend was told another expiry than the one that is sealed."""
+    if stored.expires_at is None or entry.expires_at is None:
+        return stored.expires_at is not entry.expires_at
+    return abs((stored.expires_at - entry.expires_at).total_seconds()) > REDATED_BY

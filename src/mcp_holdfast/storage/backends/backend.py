@@ -26,8 +26,8 @@ class Backend(BaseStore):
     def entries(self, collection: str) -> AsyncIterator[tuple[str, ManagedEntry]]:
         """Every record of a collection with the key that it is stored under, in no order."""
 
-    renews_seals: bool = False
-    """Whether some process may renew the seals of records, by `replace`, while this one writes."""
+    may_be_renewed: bool = False
+    """Whether another process may `replace` records while this one writes."""
 
     @abstractmethod
     async def collection_names(self) -> list[str]:

@@ -3,10 +3,9 @@
 import errno
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,9 +22,17 @@ from key_value.aio.stores.filetree import (
 from key_value.aio.stores.filetree.store import load_or_set_aside
 
 from mcp_holdfast.storage.backends.backend import Backend
-from mcp_holdfast.storage.backends.record_lock import is_open_as, lock, locked
+from mcp_holdfast.storage.backends.record_lock import is_open_as, locked, open_directory
+from mcp_holdfast.storage.backends.renewal_lock import RenewalLocks
 from mcp_holdfast.storage.backends.swept import EXPIRED_FOR, Swept
-from mcp_holdfast.storage.backends.tree_sweep import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, TreeSweep
+from mcp_holdfast.storage.backends.tree_sweep import (
+    DESCRIPTION_SUFFIX,
+    QUARANTINE_SUFFIX,
+    REPLACED_MEANWHILE,
+    TEMPORARY_PREFIX,
+    TEMPORARY_SUFFIX,
+    TreeSweep,
+)
 from mcp_holdfast.storage.keys import sync_directory
 
 TRIES = 5
@@ -33,25 +40,25 @@ TRIES = 5
 UNKNOWN_TO_THE_SERVER = frozenset({errno.ESTALE, errno.EBADF, errno.EIO})
 """How an NFS client says that what was opened is not there any more, or that its server has forgotten who opened it."""
 
-RENEWED_WITHIN = 3.0
-"""Seconds for which a write waits for who renews the seal of the record."""
-
 
 class FileTree(FileTreeStore, Backend):
     """One file a record; damaged ones are renamed to `*.corrupt`.
 
-    Where seals are being renewed, every write has to ask for the lock of its record: see `replace`.
+    Where seals may be renewed, every write asks for a lock: see `replace`.
     """
 
-    renews_seals = False
+    def __init__(self, directory: Path) -> None:
+        super().__init__(
+            data_directory=directory,
+            key_sanitization_strategy=FileTreeV1KeySanitizationStrategy(directory),
+            collection_sanitization_strategy=FileTreeV1CollectionSanitizationStrategy(directory),
+        )
+        self._locks = RenewalLocks(directory)
 
     async def read(self, key: str, *, collection: str) -> ManagedEntry | None:
-        entry = await super().read(key, collection=collection)
-        if entry is None:
-            # An NFS client may remember for half a minute that a name was not there. Opening the directory ends that.
-            await to_thread.run_sync(_open_directory, self._directory(collection))
-            entry = await super().read(key, collection=collection)
-        return entry
+        await self.setup_collection(collection=collection)
+        await self._ask_for_names(collection)
+        return await super().read(key, collection=collection)
 
     async def _get_managed_entry(self, *, key: str, collection: str) -> ManagedEntry | None:
         try:
@@ -59,8 +66,16 @@ class FileTree(FileTreeStore, Backend):
         except OSError as error:
             if error.errno not in UNKNOWN_TO_THE_SERVER:
                 raise
-            # Replaced between being opened and being read; opened once more, the name leads to the new one.
+            # Replaced between being opened and being read.
+            await self._ask_for_names(collection)
             return await super()._get_managed_entry(key=key, collection=collection)
+
+    async def _ask_for_names(self, collection: str) -> None:
+        """Have an NFS client ask which names there are and what they belong to, and not go by what it remembers.
+
+        For half a minute it would take a new name for missing, and open the replaced file where anybody has it open.
+        """
+        await to_thread.run_sync(open_directory, self._directory(collection))
 
     async def add(self, key: str, value: Mapping[str, Any], *, collection: str, ttl: float | None = None) -> bool:
         await self.setup_collection(collection=collection)
@@ -86,7 +101,9 @@ class FileTree(FileTreeStore, Backend):
         await self.setup_collection(collection=collection)
         entry = ManagedEntry(value=value, created_at=expected.created_at, expires_at=expected.expires_at)
         text = self._serialization_adapter.dump_json(entry=entry)
-        return await to_thread.run_sync(self._replace, self._file(key, collection), expected, text.encode())
+        file = self._file(key, collection)
+        async with self._locks.hold(file):
+            return await to_thread.run_sync(self._replace, file, expected, text.encode())
 
     async def set_aside(self, key: str, *, collection: str, entry: ManagedEntry) -> None:
         await self._set_aside_entry(key=key, collection=collection, entry=entry)
@@ -110,24 +127,10 @@ class FileTree(FileTreeStore, Backend):
 
     @asynccontextmanager
     async def _not_being_renewed(self, file: Path) -> AsyncIterator[None]:
-        """Keep everybody from renewing a record's seal inside the block, where that may happen at all.
-
-        Raises:
-            OSError: somebody renews it, for unusually long.
-
-        """
-        if not self.renews_seals:
+        if not self.may_be_renewed:
             yield
             return
-        try:
-            opened = await to_thread.run_sync(partial(lock, file, wait=RENEWED_WITHIN))
-        except FileNotFoundError:
-            # What is not there is not renewed.
-            yield
-            return
-        if opened is None:
-            raise OSError(errno.EBUSY, "the record is locked")
-        with opened:
+        async with self._locks.hold(file):
             yield
 
     def _directory(self, collection: str) -> Path:
@@ -147,18 +150,19 @@ class FileTree(FileTreeStore, Backend):
         return added
 
     def _replace(self, file: Path, expected: ManagedEntry, content: bytes) -> bool:
-        with suppress(FileNotFoundError), locked(file) as opened:
-            if opened is None or self._load(file) != expected:
+        try:
+            if self._load(file) != expected:
                 return False
-            temporary = _written_beside(file, content)
-            try:
-                _rename(temporary, file)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-            sync_directory(file.parent)
-            return True
-        return False
+        except FileNotFoundError:
+            return False
+        temporary = _written_beside(file, content)
+        try:
+            _rename(temporary, file)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_directory(file.parent)
+        return True
 
     def _link(self, temporary: Path, file: Path) -> bool:
         """Give a new record its name unless that is taken: link(2) has one winner, on NFS too."""
@@ -169,14 +173,18 @@ class FileTree(FileTreeStore, Backend):
                 # NFS may have lost the first reply and repeated the request: then the name is ours already.
                 if _links(temporary) > 1:
                     return True
-                with suppress(FileNotFoundError):
-                    return self._replace_expired(temporary, file)
             else:
-                return True
+                return _still_belongs(file, temporary)
+            with _unless_replaced_meanwhile():
+                if not self._make_way(file):
+                    return False
         return False
 
-    def _replace_expired(self, temporary: Path, file: Path) -> bool:
-        """Put a record in the place of one that has expired, as one of several processes only.
+    def _make_way(self, file: Path) -> bool:
+        """Remove a record that has expired, as one of several processes only; tell whether that was done.
+
+        Not by putting another one in its place: an NFS client that has the replaced file open (for the lock) renames it
+        away first, and then its name is free for a moment, for others to take.
 
         Raises:
             FileNotFoundError: there is no record any more.
@@ -186,10 +194,7 @@ class FileTree(FileTreeStore, Backend):
             if opened is None:
                 return False
             entry = self._load(file)
-            if entry is not None and not entry.is_expired:
-                return False
-            _rename(temporary, file)
-        return True
+            return entry is None or (entry.is_expired and _take_away(file, opened))
 
     def _remove_if_expired(self, file: Path) -> bool:
         """Remove a record that expired a while ago, and never one that took its place; tell whether it was removed.
@@ -252,6 +257,27 @@ def _rename(temporary: Path, file: Path) -> None:
                 raise
 
 
+def _still_belongs(file: Path, temporary: Path) -> bool:
+    """Whether a name that was linked to our file has not been given to another one.
+
+    Where it was free only because an NFS client was about to replace what it belonged to, it is that one's now.
+    """
+    with temporary.open("rb") as ours, _unless_replaced_meanwhile():
+        return is_open_as(ours, file)
+    # Removed already, after it was ours.
+    return True
+
+
+@contextmanager
+def _unless_replaced_meanwhile() -> Iterator[None]:
+    """Go on behind the block where a file that was there is not any more (ESTALE: it was open)."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REPLACED_MEANWHILE:
+            raise
+
+
 def _links(file: Path) -> int:
     """How many names a file has. Opened, because NFS remembers for a while what it knows of one that is not."""
     with file.open("rb") as opened:
@@ -277,22 +303,25 @@ def _written_beside(file: Path, content: bytes) -> Path:
 
 
 def _collections_in(root: Path) -> list[str]:
-    """The names of all collections, which their own files tell: a directory's name may be another one.
+    """The names of all collections, which the files beside their directories tell; other directories are not ours.
 
     Raises:
-        StoreSetupError: a collection's file is missing or damaged; who uses the collection next writes it anew.
+        StoreSetupError: such a file is damaged; who uses the collection next writes it anew.
 
     """
     collections = list[str]()
     with os.scandir(root) as entries:
         directories = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     for name in directories:
-        info = root / f"{name}-info.json"
-        collection = load_or_set_aside(info, lambda data: str(data["collection"])) if info.exists() else None
+        description = root / f"{name}{DESCRIPTION_SUFFIX}"
+        try:
+            collection = load_or_set_aside(description, lambda data: str(data["collection"]))
+        except FileNotFoundError:
+            collection = None
         if collection is not None:
             collections.append(collection)
-        elif _record_names(root / name):
-            what = f"{info.name} is missing or damaged; start the server and sign in, then repeat"
+        elif description.with_name(f"{description.name}{QUARANTINE_SUFFIX}").exists():
+            what = f"{description.name} is damaged; restart the server and sign in, then repeat"
             raise StoreSetupError(message=what)
     return collections
 
@@ -310,15 +339,6 @@ def _record_names(directory: Path) -> list[str]:
         return [file.name.removesuffix(".json") for file in files if file.name.endswith(".json")]
 
 
-def _open_directory(directory: Path) -> None:
-    with suppress(FileNotFoundError):
-        os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
-
-
 def open_filetree(directory: Path) -> FileTree:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return FileTree(
-        data_directory=directory,
-        key_sanitization_strategy=FileTreeV1KeySanitizationStrategy(directory),
-        collection_sanitization_strategy=FileTreeV1CollectionSanitizationStrategy(directory),
-    )
+    return FileTree(directory)

@@ -1,61 +1,32 @@
-"""A lock on a record's file, for the moment in which it is replaced or removed by who did not write it.
+"""A lock on the file of a record that has expired, for the moment in which it is removed.
 
-It is an advisory lock (flock(2); on NFS a lock at the server), held for a few file operations only, and ends with
-its process. Replacing the file leaves the lock on the old one, so who has it looks whether it is the right file.
+It is an advisory lock (flock(2); on NFS a lock at the server), never waited for, and ends with its process.
 """
 
 import fcntl
 import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-PAUSE = 0.01
-"""In seconds. On NFS, asking again is faster than being waited for: there a client asks less and less often."""
-
 
 @contextmanager
-def locked(file: Path, *, wait: float = 0.0) -> Iterator[BinaryIO | None]:
-    """Have a record's file for oneself inside the block: the open file, or None if that failed for `wait` seconds.
+def locked(file: Path) -> Iterator[BinaryIO | None]:
+    """Have a record's file for oneself inside the block: the open file, or None where somebody else has it.
 
     Raises:
         FileNotFoundError: there is no such file.
 
     """
-    opened = lock(file, wait=wait)
-    try:
-        yield opened
-    finally:
-        if opened is not None:
-            opened.close()
-
-
-def lock(file: Path, *, wait: float) -> BinaryIO | None:
-    """Open a record's file and lock it until it is closed; None if others had it for `wait` seconds.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-
-    """
-    deadline = time.monotonic() + wait
-    while True:
-        opened = file.open("r+b")
+    with file.open("r+b") as opened:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Opened once more: on NFS nothing else tells for sure which file the name belongs to now.
-            if is_open_as(opened, file):
-                return opened
         except BlockingIOError:
-            pass
-        except BaseException:
-            opened.close()
-            raise
-        opened.close()
-        if time.monotonic() >= deadline:
-            return None
-        time.sleep(PAUSE)
+            yield None
+            return
+        # Opened once more: on NFS nothing else tells for sure which file the name belongs to now.
+        yield opened if is_open_as(opened, file) else None
 
 
 def is_open_as(opened: BinaryIO, file: Path) -> bool:
@@ -65,5 +36,13 @@ def is_open_as(opened: BinaryIO, file: Path) -> bool:
         FileNotFoundError: it belongs to none.
 
     """
+    # Without this an NFS client may open the file that the name belonged to before.
+    open_directory(file.parent)
     with file.open("rb") as now:
         return os.path.sameopenfile(opened.fileno(), now.fileno())
+
+
+def open_directory(directory: Path) -> None:
+    """Open and close a directory, if there is one: an NFS client then asks anew what is in it."""
+    with suppress(FileNotFoundError):
+        os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".put-", ".tmp"
 RECORD_SUFFIX, QUARANTINE_SUFFIX = ".json", ".corrupt"
+DESCRIPTION_SUFFIX = "-info.json"
+"""With the name of a collection's directory it is the name of the file beside it that describes it."""
 
 NOTHING = Swept(examined=1)
 REPLACED_MEANWHILE = frozenset({errno.ENOENT, errno.ESTALE})
@@ -56,12 +58,16 @@ class TreeSweep:
         yield swept
 
     def _files(self) -> Iterator[tuple[os.DirEntry[str], bool]]:
-        """Every file, and whether it is one of a collection; read as it is asked for, however many there are."""
+        """Every file, and whether it is one of a collection; read as it is asked for, however many there are.
+
+        Directories that are no collection of ours are not entered: another server's store may be beside it.
+        """
         collections = []
         with os.scandir(self._root) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    collections.append(entry)
+                    if (self._root / f"{entry.name}{DESCRIPTION_SUFFIX}").exists():
+                        collections.append(entry)
                 else:
                     yield entry, False
         for collection in collections:
