@@ -76,5 +76,7 @@ lock: dev ## resolve requirements*.in into constraints*.txt
 	$(lock) requirements-build.in --output-file constraints-build.txt
 	$(lock) requirements-dev.in --output-file constraints-dev.txt
 	$(lock) tests/upstream/requirements.in --output-file tests/upstream/constraints.txt
+	for old in fastmcp-2 fastmcp-4 memory-service; do \
+		$(lock) tests/importers/requirements-$$old.in --output-file tests/importers/constraints-$$old.txt; done
 
 lock = $(venv)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import logging.config
-from collections.abc import AsyncIterator, MutableMapping
+import os
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,8 @@ from starlette.routing import Mount
 
 from mcp_holdfast import logs
 from mcp_holdfast.auth.exchange import CallbackEndpoint, Exchange, TokenEndpoint
+from mcp_holdfast.auth.imported.importing import import_at_first_start, keys_of_other_servers
+from mcp_holdfast.auth.imported.local import LoginWithImports
 from mcp_holdfast.auth.local import Lifetimes, LocalLogin, PinCheck, TokenSigner, made_up_pin
 from mcp_holdfast.auth.providers import ProviderPlan, plan_provider
 from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST, RedirectAllowList, Registrations
@@ -128,11 +131,13 @@ def start(plan: Plan, *, workers: int) -> Starlette:
     logging.config.dictConfig(logs.configuration(settings.log_level, settings.log_format))
     keys = key_rings(settings)
     opened = open_for_server(settings, keys.storage)
+    import_at_first_start(settings, plan.provider, opened, os.environ)
+    other_keys = keys_of_other_servers(opened)
     readiness = plan.storage_status.readiness = Readiness(opened.store)
     store = PromptStore(opened.store)
     watch_outgoing_requests()
     allow_list = _allow_list(plan)
-    login = plan.payload.auth = _build_login(plan, JournaledStore(store), keys.signing, allow_list)
+    login = plan.payload.auth = _build_login(plan, JournaledStore(store), keys.signing, other_keys, allow_list)
     shields = Shield(), Shield()
     layers = _login_layers(login, store, shields, settings, allow_list) if isinstance(login, OAuthProvider) else []
     asyncio.run(report_start(settings, keys, opened.backend, _what_runs(plan)))
@@ -213,7 +218,9 @@ def _login_layers(
     ]
 
 
-def _build_login(plan: Plan, store: AsyncKeyValue, ring: KeyRing, allow_list: RedirectAllowList) -> AuthProvider | None:
+def _build_login(
+    plan: Plan, store: AsyncKeyValue, ring: KeyRing, other_keys: Sequence[bytes], allow_list: RedirectAllowList
+) -> AuthProvider | None:
     settings = plan.settings
     if plan.payload.auth is not None:
         log.warning("the server's own auth is replaced by FASTMCP_SERVER_AUTH", extra={"provider": settings.provider})
@@ -224,7 +231,7 @@ def _build_login(plan: Plan, store: AsyncKeyValue, ring: KeyRing, allow_list: Re
         keys = ring.derive("provider tokens")
         provider = plan.provider.build(client_storage=store, jwt_signing_key=keys[0], allow_list=allow_list)
         if isinstance(provider, OAuthProxy):
-            accept_previous_keys(provider, keys)
+            accept_previous_keys(provider, [*keys, *other_keys])
         return provider
     return _build_local_login(settings, store, ring, plan.payload.name, allow_list)
 
@@ -247,7 +254,7 @@ def _build_local_login(
         access_token=settings.access_token_lifetime,
         refresh_token=settings.refresh_token_lifetime,
     )
-    return LocalLogin(
+    return LoginWithImports(
         base_url=settings.base_url,
         server_name=name,
         store=store,

@@ -91,7 +91,7 @@ const provider = new Provider(ISSUER, {
   }),
   routes: { authorization: "/authorize", token: "/token", revocation: "/revoke", jwks: "/jwks" },
   pkce: { required: () => true },
-  rotateRefreshToken: true,
+  rotateRefreshToken: process.env.ROTATE_REFRESH_TOKENS !== "no",
   ttl: {
     AccessToken: ACCESS_TOKEN_LIFETIME,
     AuthorizationCode: 60,
@@ -192,4 +192,4 @@ async function exchangeOneAtATime(ctx, next) {
 }
 
 for (const middleware of [answerControls, fail, approveAtOnce, exchangeOneAtATime]) provider.use(middleware);
-provider.listen(Number(PORT), "127.0.0.1");
+provider.listen(Number(PORT), new URL(ISSUER).hostname);

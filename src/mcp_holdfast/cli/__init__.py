@@ -10,6 +10,7 @@ COMMANDS = {
     "sessions:clients": "List the clients that registered, and how many sessions each has.",
     "sessions:sessions": "List who is signed in with which client, and until when.",
     "sessions:revoke": "End sessions: of a client, of a user, one or all.",
+    "importing:import_": "Carry over registrations and sessions of another server, so that nobody signs in again.",
     "backup:backup": "Copy the store into a file while servers run.",
     "backup:restore": "Put a backup into an empty store.",
     "rotation:rotate": "Seal the store with a new key while servers run.",

@@ -29,6 +29,7 @@ from mcp_holdfast.asgi import HeldAnswer
 from mcp_holdfast.auth.clients import NO_STORE, authenticator_of, error_response
 from mcp_holdfast.auth.exchange.delivery import Delivery
 from mcp_holdfast.auth.exchange.request import TokenRequest
+from mcp_holdfast.auth.imported.proxy import imported_session
 from mcp_holdfast.auth.sessions import LONGEST_WAIT, TOKENS, Issued, Session, Sessions, Token, TokenKind, token_key
 from mcp_holdfast.auth.shield import Unfinished
 from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
@@ -196,6 +197,7 @@ class Exchange:
             return _refusal(response)
         if session is None:
             session = await self._describe(request, _issued_in(response))
+            identifier, session = await self._imported_session(journal, session) or (identifier, session)
         record = _record_of(request, journal, identifier, session, response)
         if record.spent_at is None:
             # The provider does not rotate: the token stays good, and no answer can get lost.
@@ -280,6 +282,15 @@ class Exchange:
             subject=await self._subject_of(str(issued.get("access_token", ""))),
             created_at=time.time(),
         )
+
+    async def _imported_session(self, journal: Journal, described: Session) -> tuple[str, Session] | None:
+        """The session that was imported with what was refreshed upstream just now, if that is so."""
+        for collection, key in journal.writes:
+            identifier = imported_session(key)
+            if collection == UPSTREAM_TOKENS and (session := await self._sessions.get(identifier)) is not None:
+                told = {"subject": described.subject, "client_name": described.client_name}
+                return identifier, session.model_copy(update=told)
+        return None
 
     async def _subject_of(self, access_token: str) -> str | None:
         """Whose session it is, as far as the token that was just issued tells (RFC 7519, section 4.1.2)."""
