@@ -54,6 +54,11 @@ promises: dev ## try each promise in full; TARGET=stock puts stock FastMCP besid
 chaos: dev build ## kill the container KILLS times while clients work
 	@PATH="$(CURDIR)/$(venv):$$PATH" CHAOS_KILLS=$(KILLS) pytest tests/chaos $(PYTEST_ARGS)
 
+.PHONY: nfs
+nfs: dev build ## put two replicas on NFS through kills, power cuts and partitions; TARGET=stock too
+	@PATH="$(CURDIR)/$(venv):$$PATH" TARGET=$(TARGET) NFS_KILLS=$(KILLS) NFS_POWER_CUTS=20 NFS_SERVER_KILLS=20 \
+		NFS_PARTITIONS=10 NFS_HANG_SECONDS=60 NFS_FAULT_SECONDS=30 pytest tests/nfs $(PYTEST_ARGS)
+
 .PHONY: bench
 bench: dev ## time a sign-in and a refresh beside stock FastMCP
 	@$(venv)/python bench/sign_in_and_refresh.py

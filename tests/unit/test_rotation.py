@@ -348,6 +348,11 @@ async def test_records_without_a_key_check_are_for_nobody_else(
     assert not list((tmp_path / "one").glob("*.corrupt"))
 
 
+async def test_replicas_that_begin_a_store_together_agree(open_store: OpenStore) -> None:
+    replicas = [open_store(BEFORE) for _ in range(8)]
+    assert sum(await asyncio.gather(*(replica.add("once", {}, collection="one") for replica in replicas))) == 1
+
+
 async def test_of_two_replicas_with_different_keys_that_begin_a_store_one_is_refused(open_store: OpenStore) -> None:
     begun = await asyncio.gather(*(check_store(open_store(ring)) for ring in (BEFORE, AFTER)), return_exceptions=True)
     assert sum(isinstance(result, ConfigurationError) for result in begun) >= 1

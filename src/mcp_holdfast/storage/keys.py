@@ -88,7 +88,7 @@ def create_once(path: Path, content: str) -> str:
         with suppress(FileExistsError):
             os.link(temporary, path)
     finally:
-        Path(temporary).unlink()
+        Path(temporary).unlink(missing_ok=True)
     sync_directory(path.parent)
     return path.read_text(encoding="utf-8").strip()
 

@@ -5,8 +5,6 @@ A record that was planted, swapped, re-dated, truncated or never encrypted is a 
 
 import asyncio
 import logging
-import math
-import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -27,12 +25,8 @@ KEY_CHECK = "key_check"
 KEY_CHECK_COPIES = (KEY_CHECK, f"{KEY_CHECK}_copy")
 """Where it is stored; without one of them no record could be found any more."""
 
-LOOKED_AT_EVERY, FOLLOWED_WITHIN = 5.0, 30.0
-"""Seconds after which a read, and a write at the latest, looks which key the store is sealed with.
-
-Requests read before they write, so a write seldom has to: what an identity provider has just issued must be stored at
-once.
-"""
+LOOKED_AT_EVERY, FOLLOWED_WITHIN = 5.0, 15.0
+"""Seconds after which a process looks again which key the store is sealed with, and by which it has seen it."""
 
 SHORTEST_TTL = 0.001
 
@@ -74,8 +68,9 @@ class SealedStore(BaseStore):
         self.seal = Seal(ring)
         # The oldest key is the one that the store began with, unless that was dropped since.
         self._names = LookupNames(ring.derive("storage lookup")[-1])
-        self._checked_at = -math.inf
-        self._checking = asyncio.Lock()
+        self._is_checked = False
+        self._refusal = ""
+        self._following: asyncio.Task[None] | None = None
         self.is_rotating = False
         """Whether a part of the store may still be sealed with a previous key."""
 
@@ -89,7 +84,6 @@ class SealedStore(BaseStore):
             ConfigurationError: the store belongs to another key, in whole or in part.
 
         """
-        checked_at = time.monotonic()
         found = {copy: await self._store.read(copy, collection=HOLDFAST_COLLECTION) for copy in KEY_CHECK_COPIES}
         checks = [check for check in map(self._opened, found.values()) if check is not None]
         if checks:
@@ -100,7 +94,7 @@ class SealedStore(BaseStore):
         for copy, stored in found.items():
             if stored is None or not is_sealed(stored.value_as_dict):
                 await self._mend(copy, stored)
-        self._checked_at = checked_at
+        self._is_checked = True
 
     async def adopt_first_key(self) -> None:
         """Seal what is stored from now on with the first key of the ring.
@@ -152,7 +146,7 @@ class SealedStore(BaseStore):
 
         """
         names = LookupNames.from_value(check)
-        if self._checked_at > -math.inf and names != self._names:
+        if self._is_checked and names != self._names:
             raise ConfigurationError([OTHER_KEY])
         if check["rotating"] and not self._has_previous_keys:
             raise ConfigurationError([UNFINISHED_ROTATION])
@@ -168,7 +162,8 @@ class SealedStore(BaseStore):
         """
         for collection in await self._store.collection_names():
             async for name, stored in self._store.entries(collection):
-                if not is_sealed(stored.value_as_dict):
+                # A key check may have come in between: another replica begins the store, too.
+                if name in KEY_CHECK_COPIES or not is_sealed(stored.value_as_dict):
                     continue
                 try:
                     sealed_for, key, _ = self.seal.open_any(stored.value_as_dict)
@@ -193,30 +188,47 @@ class SealedStore(BaseStore):
             if check is not None:
                 self._keep_to(*check)
 
-    async def _follow(self, seconds: float) -> None:
-        """Seal as the store is sealed, or was `seconds` ago.
+    async def _begin(self) -> None:
+        """See to it that this process knows the store's key, and goes on looking for changes of it.
+
+        Not before each write: what an identity provider has just issued must be stored before anything else.
 
         Raises:
-            SealedWithAnotherKey: with a key that this replica does not have.
+            SealedWithAnotherKey: it is one that this process does not have.
 
         """
-        if time.monotonic() < self._checked_at + seconds:
+        if self._refusal:
+            raise SealedWithAnotherKey(self._refusal)
+        if self._following is not None and not self._following.done():
             return
-        # Everybody waits for who looks, and looks again where that one failed: nobody seals with what may be over.
-        asked_at = time.monotonic()
-        async with self._checking:
-            if asked_at < self._checked_at + seconds:
-                return
+        if not self._is_checked:
+            await self._look()
+        # Made in each event loop that uses the store: gunicorn's master does, before it forks.
+        self._following = asyncio.create_task(self._follow())
+
+    async def _look(self) -> None:
+        try:
+            await self.check_key()
+        except ConfigurationError as error:
+            self._refusal = str(error)
+            raise SealedWithAnotherKey(self._refusal) from None
+        self._refusal = ""
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(LOOKED_AT_EVERY)
             try:
-                await self.check_key()
-            except ConfigurationError as error:
-                raise SealedWithAnotherKey(str(error)) from None
+                await self._look()
+            except SealedWithAnotherKey as refusal:
+                log.error("the store is not used any more: %s", refusal)
+            except Exception as error:  # noqa: BLE001  # whatever the store does, what was known stays true for now
+                log.info("cannot look which key the store is sealed with", extra={"error": repr(error)})
 
     async def _setup(self) -> None:
-        await self._follow(FOLLOWED_WITHIN)
+        await self._begin()
 
     async def _get_managed_entry(self, *, collection: str, key: str) -> ManagedEntry | None:
-        await self._follow(LOOKED_AT_EVERY)
+        await self._begin()
         name = self._names.name_of(collection, key)
         stored = await self._store.read(name, collection=collection)
         if stored is None:
@@ -228,13 +240,13 @@ class SealedStore(BaseStore):
         except Unsealable:
             if is_sealed(stored.value_as_dict):
                 # Perhaps with a key that the store has by now and this replica has not: then it must stay.
-                await self._follow(0)
+                await self._look()
         log.warning("set aside a record that was not sealed with our key", extra={"collection": collection})
         await self._store.set_aside(name, collection=collection, entry=stored)
         return None
 
     async def _put_managed_entry(self, *, collection: str, key: str, managed_entry: ManagedEntry) -> None:
-        await self._follow(FOLLOWED_WITHIN)
+        await self._begin()
         sealed = self.seal.close(collection, key, managed_entry)
         name = self._names.name_of(collection, key)
         ttl = managed_entry.ttl
@@ -242,7 +254,7 @@ class SealedStore(BaseStore):
         await self._store.put(name, sealed, collection=collection, ttl=None if ttl is None else max(ttl, SHORTEST_TTL))
 
     async def _delete_managed_entry(self, *, key: str, collection: str) -> bool:
-        await self._follow(FOLLOWED_WITHIN)
+        await self._begin()
         return bool(await self._store.delete(self._names.name_of(collection, key), collection=collection))
 
     async def add(
@@ -250,7 +262,7 @@ class SealedStore(BaseStore):
     ) -> bool:
         """Store a record unless there is one that lives. One that is not ours is set aside first."""
         collection = collection or self.default_collection
-        await self._follow(FOLLOWED_WITHIN)
+        await self._begin()
         name = self._names.name_of(collection, key)
         created_at, _, expires_at = prepare_entry_timestamps(ttl=ttl)
         entry = ManagedEntry(value=value, created_at=created_at, expires_at=expires_at)
@@ -275,6 +287,8 @@ class SealedStore(BaseStore):
                 yield key, entry
 
     async def close(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
         await self._store.close()
 
 

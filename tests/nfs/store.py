@@ -1,0 +1,60 @@
+"""A store as one of several machines sees it."""
+
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness.waiting import eventually
+from nfs.machine import LOGS, MOUNT_POINT, Machine
+
+PORT = 7000
+PROGRAM = Path(__file__).with_name("store_program.py")
+STARTS_WITHIN = 60.0
+ANSWERS_WITHIN = 120.0
+
+
+class StoreFailed(Exception):
+    """An operation of the store raised an error there."""
+
+
+class StoreOnMachine:
+    """Our own store on the mount of a machine, in a process there; all of them share one directory."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._address = machine.address, PORT
+        self._log = machine.directory / "store.log"
+        detached = 'setsid "$@" >>"$0" 2>&1 </dev/null &'
+        program = (sys.executable, str(PROGRAM), f"{MOUNT_POINT}/store", str(PORT))
+        machine.run("sh", "-c", detached, f"{LOGS}/{self._log.name}", *program)
+        eventually(self._is_listening, bool, within=STARTS_WITHIN)
+
+    def get(self, key: str) -> Any:
+        return self._do("get", key=key)
+
+    def put(self, key: str, value: dict[str, Any], ttl: float | None = None) -> None:
+        self._do("put", key=key, value=value, ttl=ttl)
+
+    def add(self, key: str, value: dict[str, Any], ttl: float | None = None) -> bool:
+        return bool(self._do("add", key=key, value=value, ttl=ttl))
+
+    def delete(self, key: str) -> None:
+        self._do("delete", key=key)
+
+    def _do(self, operation: str, **arguments: Any) -> Any:
+        request = {"operation": operation, "arguments": {"collection": "records", **arguments}}
+        with socket.create_connection(self._address, ANSWERS_WITHIN) as connection, connection.makefile("rwb") as line:
+            line.write(json.dumps(request).encode() + b"\n")
+            line.flush()
+            answer = json.loads(line.readline())
+        if "error" in answer:
+            raise StoreFailed(f"{operation}: {answer['error']}")
+        return answer["result"]
+
+    def _is_listening(self) -> bool:
+        try:
+            socket.create_connection(self._address, 1).close()
+        except OSError:
+            return False
+        return True
