@@ -60,8 +60,9 @@ nfs: dev build ## put two replicas on NFS through kills, power cuts and partitio
 		NFS_PARTITIONS=10 NFS_HANG_SECONDS=60 NFS_FAULT_SECONDS=30 pytest tests/nfs $(PYTEST_ARGS)
 
 .PHONY: bench
-bench: dev ## time a sign-in and a refresh beside stock FastMCP
+bench: dev ## time a sign-in and a refresh beside stock FastMCP, and single operations of the stores
 	@$(venv)/python bench/sign_in_and_refresh.py
+	@$(venv)/python bench/store_operations.py
 
 .PHONY: upstream-suite
 upstream-suite: dev ## run FastMCP's own auth tests against the patched packages

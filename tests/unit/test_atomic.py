@@ -76,6 +76,30 @@ class TestAddingARecord:
         assert not await store.add("key", {"value": 2})
 
 
+async def test_of_many_that_delete_a_record_one_is_told_that_it_was_there(replicas: list[AtomicStore]) -> None:
+    for number in range(20):
+        await replicas[0].put(f"key {number}", {"n": number})
+        deleted = await asyncio.gather(*(replica.delete(f"key {number}") for replica in replicas))
+        assert sorted(deleted) == [False] * (len(replicas) - 1) + [True]
+
+
+async def test_who_deletes_a_record_is_told_so_though_the_first_reply_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS repeats the request then, and the second answer is that there is no such file."""
+    store = open_store("filetree", path=tmp_path, keys=KeyRing(("a secret for tests" * 3,), "test"))
+    await store.put("key", {"a": 1})
+    rename = Path.rename
+
+    def rename_twice(file: Path, target: Path) -> Path:
+        rename(file, target)
+        return rename(file, target)
+
+    monkeypatch.setattr(Path, "rename", rename_twice)
+    assert await store.delete("key") is True
+    assert await store.delete("key") is False
+
+
 async def test_entries_are_the_records_of_a_collection_with_their_keys(replicas: list[AtomicStore]) -> None:
     for name in ("one", "two", "gone"):
         await replicas[0].put(name, {"name": name}, collection="things")

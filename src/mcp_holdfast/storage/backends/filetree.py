@@ -122,8 +122,9 @@ class FileTree(FileTreeStore, Backend):
             await super()._put_managed_entry(key=key, collection=collection, managed_entry=managed_entry)
 
     async def _delete_managed_entry(self, *, key: str, collection: str) -> bool:
-        async with self._not_being_renewed(self._file(key, collection)):
-            return await super()._delete_managed_entry(key=key, collection=collection)
+        file = self._file(key, collection)
+        async with self._not_being_renewed(file):
+            return await to_thread.run_sync(_take, file)
 
     @asynccontextmanager
     async def _not_being_renewed(self, file: Path) -> AsyncIterator[None]:
@@ -222,6 +223,23 @@ class FileTree(FileTreeStore, Backend):
         if entry.expires_at is not None and entry.expires_at.tzinfo is None:
             raise DeserializationError(message="expires_at has no time zone")
         return entry
+
+
+def _take(file: Path) -> bool:
+    """Remove a record; of all who do so at once exactly one is told that it was there.
+
+    By renaming it first: where NFS has lost the reply to that, the file is found under its new name. An unlink(2) that
+    is repeated finds nothing, and then nobody would have removed it.
+    """
+    aside = _temporary_beside(file)
+    with suppress(FileNotFoundError):
+        file.rename(aside)
+    try:
+        aside.unlink()
+    except FileNotFoundError:
+        return False
+    sync_directory(file.parent)
+    return True
 
 
 def _take_away(file: Path, expected: BinaryIO) -> bool:
