@@ -1,7 +1,7 @@
 """Single operations of Holdfast's stores beside those of the stores below them, in alternating rounds.
 
-Those are py-key-value's, as patches/ has them, and seal nothing; its disk store does not sync. Prints the median time of
-each operation in milliseconds, and the ratio: above 1 Holdfast is the faster one. Run it by `make bench`.
+Those are py-key-value's, as patches/ has them, and seal nothing; its disk store does not sync. Prints the median time
+of each operation in milliseconds, and the ratio: above 1 Holdfast is the faster one. Run it by `make bench`.
 """
 
 import asyncio
