@@ -197,14 +197,13 @@ class SealedStore(BaseStore):
             SealedWithAnotherKey: it is one that this process does not have.
 
         """
-        if self._refusal:
-            raise SealedWithAnotherKey(self._refusal)
-        if self._following is not None and not self._following.done():
-            return
+        if self._following is None or self._following.done():
+            # Made in each event loop that uses the store: gunicorn's master does, before it forks.
+            self._following = asyncio.create_task(self._follow())
         if not self._is_checked:
             await self._look()
-        # Made in each event loop that uses the store: gunicorn's master does, before it forks.
-        self._following = asyncio.create_task(self._follow())
+        if self._refusal:
+            raise SealedWithAnotherKey(self._refusal)
 
     async def _look(self) -> None:
         try:
