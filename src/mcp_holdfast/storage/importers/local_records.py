@@ -1,6 +1,8 @@
 """What servers with a login of their own keep, in one form: registrations (RFC 7591) and tokens that they issued."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from mcp_holdfast.storage.importers.findings import (
@@ -11,8 +13,32 @@ from mcp_holdfast.storage.importers.findings import (
     Findings,
     Record,
 )
+from mcp_holdfast.storage.importers.sqlite_source import Row, private_copy, rows
+
+Readers = Mapping[str, tuple[tuple[str, ...], Callable[[Findings, Row, float], None]]]
+"""By table: its columns, and what to do with a row, which is told the time (seconds since the epoch)."""
 
 KNOWN_BY_HASH = "only the hash of its secret is known, so it could not be told from anybody else"
+
+
+def read_tables(system: str, database: Path, readers: Readers) -> Findings:
+    """Read a SQLite database.
+
+    Raises:
+        SourceProblem: it is being written.
+        OSError: it cannot be read.
+
+    """
+    findings = Findings(system, "local", database)
+    now = time.time()
+    with private_copy(database) as copy:
+        for table, (columns, keep) in readers.items():
+            found, is_damaged = rows(copy, table, columns)
+            findings.leave(table, DAMAGED, int(is_damaged))
+            for row in found:
+                keep(findings, row, now)
+    leave_tokens_without_client(findings)
+    return findings
 
 
 def keep_registration(findings: Findings, client_id: str, metadata: Mapping[str, Any]) -> None:

@@ -1,8 +1,6 @@
 """The memory service's SQLite database (mcp-memory-service, `MCP_OAUTH_SQLITE_PATH`)."""
 
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +15,12 @@ from mcp_holdfast.storage.importers.findings import (
 )
 from mcp_holdfast.storage.importers.local_records import (
     KNOWN_BY_HASH,
+    Readers,
     keep_registration,
     keep_token,
-    leave_tokens_without_client,
+    read_tables,
 )
-from mcp_holdfast.storage.importers.sqlite_source import Row, private_copy, rows
+from mcp_holdfast.storage.importers.sqlite_source import Row
 
 SYSTEM = "memory service"
 TABLES = frozenset({"oauth_clients", "oauth_authorization_codes", "oauth_access_tokens"})
@@ -49,16 +48,7 @@ def read_database(database: Path) -> Findings:
         OSError: it cannot be read.
 
     """
-    findings = Findings(SYSTEM, "local", database)
-    now = time.time()
-    with private_copy(database) as copy:
-        for table, (columns, keep) in READERS.items():
-            found, is_damaged = rows(copy, table, columns)
-            findings.leave(table, DAMAGED, int(is_damaged))
-            for row in found:
-                keep(findings, row, now)
-    leave_tokens_without_client(findings)
-    return findings
+    return read_tables(SYSTEM, database, READERS)
 
 
 def _keep_client(findings: Findings, row: Row, now: float) -> None:
@@ -102,7 +92,7 @@ def _leave_code(findings: Findings, row: Row, now: float) -> None:
 
 
 TOKEN_COLUMNS = ("token", "client_id", "scope", "expires_at")
-READERS: Mapping[str, tuple[Sequence[str], Callable[[Findings, Row, float], None]]] = {
+READERS: Readers = {
     "oauth_clients": (CLIENT_COLUMNS, _keep_client),
     "oauth_access_tokens": (TOKEN_COLUMNS, _keep_access_token),
     "oauth_refresh_tokens": ((*TOKEN_COLUMNS, "revoked"), _keep_refresh_token),

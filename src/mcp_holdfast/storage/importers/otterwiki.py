@@ -1,7 +1,6 @@
 """otterwiki-mcp's SQLite database (`MCP_OAUTH_DB`)."""
 
 import json
-import time
 from pathlib import Path
 
 from mcp_holdfast.storage.importers.findings import (
@@ -12,16 +11,10 @@ from mcp_holdfast.storage.importers.findings import (
     SIGN_INS_UNDER_WAY,
     Findings,
 )
-from mcp_holdfast.storage.importers.local_records import keep_registration, keep_token, leave_tokens_without_client
-from mcp_holdfast.storage.importers.sqlite_source import Row, private_copy, rows
+from mcp_holdfast.storage.importers.local_records import Readers, keep_registration, keep_token, read_tables
+from mcp_holdfast.storage.importers.sqlite_source import Row
 
 SYSTEM = "otterwiki"
-COLUMNS = {
-    "oauth_clients": ("client_id", "client_json"),
-    "oauth_codes": ("code",),
-    "oauth_tokens": ("token", "client_id", "expires_at", "token_type", "refresh_token"),
-}
-TABLES = frozenset(COLUMNS)
 KINDS = {"access": ACCESS_TOKENS, "refresh": REFRESH_TOKENS}
 
 
@@ -33,22 +26,10 @@ def read_database(database: Path) -> Findings:
         OSError: it cannot be read.
 
     """
-    findings = Findings(SYSTEM, "local", database)
-    now = time.time()
-    with private_copy(database) as copy:
-        tables = {table: rows(copy, table, columns) for table, columns in COLUMNS.items()}
-    for table, (_, is_damaged) in tables.items():
-        findings.leave(table, DAMAGED, int(is_damaged))
-    for row in tables["oauth_clients"][0]:
-        _keep_client(findings, row)
-    for row in tables["oauth_tokens"][0]:
-        _keep_token(findings, row, now)
-    findings.leave(SIGN_INS_UNDER_WAY, SHORT_LIVED, len(tables["oauth_codes"][0]))
-    leave_tokens_without_client(findings)
-    return findings
+    return read_tables(SYSTEM, database, READERS)
 
 
-def _keep_client(findings: Findings, row: Row) -> None:
+def _keep_client(findings: Findings, row: Row, _: float) -> None:
     try:
         metadata = json.loads(row["client_json"])
     except (TypeError, ValueError):
@@ -62,3 +43,15 @@ def _keep_token(findings: Findings, row: Row, now: float) -> None:
         findings.leave("tokens of another kind", DAMAGED)
     else:
         keep_token(findings, what, str(row["token"]), {**row, "pair": row["refresh_token"]}, now=now)
+
+
+def _leave_code(findings: Findings, _: Row, __: float) -> None:
+    findings.leave(SIGN_INS_UNDER_WAY, SHORT_LIVED)
+
+
+READERS: Readers = {
+    "oauth_clients": (("client_id", "client_json"), _keep_client),
+    "oauth_codes": (("code",), _leave_code),
+    "oauth_tokens": (("token", "client_id", "expires_at", "token_type", "refresh_token"), _keep_token),
+}
+TABLES = frozenset(READERS)
