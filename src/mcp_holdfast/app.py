@@ -26,9 +26,10 @@ from mcp_holdfast.auth.local import Lifetimes, LocalLogin, PinCheck, TokenSigner
 from mcp_holdfast.auth.providers import ProviderPlan, plan_provider
 from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST, RedirectAllowList, Registrations
 from mcp_holdfast.auth.revocation import Revocation, advertise_revocation
-from mcp_holdfast.auth.sessions import Sessions
+from mcp_holdfast.auth.sessions import SESSIONS, Sessions
 from mcp_holdfast.auth.shield import Shield
 from mcp_holdfast.auth.signing import accept_previous_keys
+from mcp_holdfast.auth.signing_keys import note_keys, refuse_forgotten_keys
 from mcp_holdfast.auth.upstream import watch_outgoing_requests
 from mcp_holdfast.auth.verification import refresh_upstream_one_at_a_time, remember_verified_tokens
 from mcp_holdfast.http.health import Readiness, health_routes
@@ -49,7 +50,7 @@ from mcp_holdfast.storage.atomic import AtomicStore, Leases
 from mcp_holdfast.storage.deadlines import PromptStore
 from mcp_holdfast.storage.journal import JournaledStore
 from mcp_holdfast.storage.keys import KeyRing
-from mcp_holdfast.storage.opening import key_rings, open_for_server
+from mcp_holdfast.storage.opening import OpenStore, key_rings, look_at_store, open_for_server
 from mcp_holdfast.storage.replicas import HostName
 from mcp_holdfast.storage.sweeper import Sweeper
 from mcp_holdfast.storage.volume import mount_of, volume_problems
@@ -57,6 +58,9 @@ from mcp_holdfast.storage.volume import mount_of, volume_problems
 log = logging.getLogger(__name__)
 
 MCP_PATH = "/mcp"
+LONGEST_LIFE = 30 * 86400.0
+"""Seconds for which tokens of FastMCP's proxies live, unless the identity provider's live longer."""
+
 SIGN_INS_A_REGISTRATION = 3
 """How often a client may begin a sign-in for each time that it may register."""
 
@@ -133,6 +137,8 @@ def start(plan: Plan, *, workers: int) -> Starlette:
     opened = open_for_server(settings, keys.storage)
     import_at_first_start(settings, plan.provider, opened, os.environ)
     other_keys = keys_of_other_servers(opened)
+    if settings.backend != "memory":
+        asyncio.run(_check_signing_keys(opened, keys.signing, settings))
     readiness = plan.storage_status.readiness = Readiness(opened.store)
     store = PromptStore(opened.store)
     watch_outgoing_requests()
@@ -162,6 +168,35 @@ def start(plan: Plan, *, workers: int) -> Starlette:
         middleware=[Middleware(outage_answer), Middleware(OAuthBodyLimit), *layers],
         lifespan=lifespan,
     )
+
+
+async def refuse_other_stores(settings: Settings) -> None:
+    """See whether the store that is there, if any, could be used with these settings; changes nothing.
+
+    Raises:
+        ConfigurationError: it belongs to other keys.
+
+    """
+    async with look_at_store(settings) as opened:
+        if opened is not None:
+            await _refuse_forgotten_keys(opened, key_rings(settings).signing)
+
+
+async def _check_signing_keys(opened: OpenStore, ring: KeyRing, settings: Settings) -> None:
+    """Leaves no connection open: gunicorn forks its workers afterwards.
+
+    Raises:
+        ConfigurationError: a key is missing that tokens are signed with.
+
+    """
+    await _refuse_forgotten_keys(opened, ring)
+    await note_keys(opened.store, ring, lifetime=max(settings.refresh_token_lifetime, LONGEST_LIFE))
+    await opened.backend.close()
+
+
+async def _refuse_forgotten_keys(opened: OpenStore, ring: KeyRing) -> None:
+    if await opened.backend.count(SESSIONS, at_most=1):
+        await refuse_forgotten_keys(opened.store, ring)
 
 
 def _allow_list(plan: Plan) -> RedirectAllowList:

@@ -1,9 +1,11 @@
 """`holdfast backup` and `restore`, on the volume of a server that runs, and on an empty one elsewhere."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -175,6 +177,23 @@ def test_without_its_keys_a_backup_is_not_restored(make_server: StartServer, who
     result = holdfast(server, "restore", str(whole))
     assert result.returncode == 78
     assert f"{variable}: is not set" in result.stderr
+    assert "a backup can be opened only with its keys" in result.stderr
+
+
+def test_of_two_restores_at_once_one_is_done_as_a_whole(make_server: StartServer, whole: Path) -> None:
+    server = make_server()
+    with ThreadPoolExecutor(2) as both:
+        results = list(both.map(lambda _: holdfast(server, "restore", str(whole)), range(2)))
+    assert sorted(result.returncode for result in results) == [0, 78], [result.stderr for result in results]
+    assert any("another restore was faster" in result.stderr for result in results)
+    home = Path(server.environment["FASTMCP_HOME"])
+    assert [path.name for path in home.iterdir()] == ["oauth-proxy"]
+    restored = holdfast(server, "backup", "-").stdout
+    assert sealed_in(restored) == sealed_in(whole.read_text())
+
+
+def sealed_in(backup: str) -> list[str]:
+    return sorted(re.findall(r'"sealed":"([^"]+)"', backup))
 
 
 def test_nothing_is_overwritten(make_server: StartServer, whole: Path) -> None:

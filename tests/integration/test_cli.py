@@ -267,3 +267,9 @@ class TestWithoutAStoreThatItCanRead:
         assert "revoked 1;" in output(server, "revoke", "--all", "--yes")
         server.start()
         refused(client)
+
+
+def test_a_rotation_without_a_previous_key_is_refused(server: Server) -> None:
+    result = holdfast(server, "rotate")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "HOLDFAST_STORAGE_KEY_PREVIOUS is not set, so there is nothing to rotate" in result.stderr

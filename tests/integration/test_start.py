@@ -207,11 +207,67 @@ def test_log_lines_are_json_where_asked_for(start_server: StartServer) -> None:
     assert '"server": "demo"' in lines[0]
 
 
+def refusal_of(server: Server) -> str:
+    """What is said by a server that does not start."""
+    before = len(server.output())
+    server.launch()
+    assert server.wait_for_exit() == 78
+    return server.output()[before:]
+
+
+def test_a_signing_key_that_is_forgotten_stops_the_start(start_server: StartServer) -> None:
+    old, new = "the-signing-key-until-now-of-enough-length", "the-next-signing-key-of-enough-length"
+    server = start_server(HOLDFAST_SIGNING_KEY=old)
+    with httpx.Client(base_url=server.url, timeout=30) as http:
+        client = OAuthClient(http).sign_in()
+        server.stop()
+        server.environment["HOLDFAST_SIGNING_KEY"] = new
+        assert "HOLDFAST_SIGNING_KEY: is not the key that signed the tokens" in refusal_of(server)
+        server.environment["HOLDFAST_SIGNING_KEY_PREVIOUS"] = old
+        server.start()
+        assert client.call().status_code == 200
+        server.stop()
+        del server.environment["HOLDFAST_SIGNING_KEY_PREVIOUS"]
+        assert "everybody would be signed out" in refusal_of(server)
+        assert old not in server.output()
+        assert new not in server.output()
+        # Where that is what is wanted.
+        settings = {"PATH": "/usr/bin:/bin", **server.environment}
+        command = [str(Path(sys.executable).with_name("holdfast")), "revoke", "--all", "--yes"]
+        subprocess.run(command, env=settings, check=True, capture_output=True)
+        server.start()
+        assert client.refresh().json()["error"] == "invalid_grant"
+
+
+def test_a_restore_that_was_cut_off_stops_the_start(start_server: StartServer, tmp_path: Path) -> None:
+    server = start_server()
+    server.stop()
+    shutil.rmtree(tmp_path / "data" / "oauth-proxy")
+    (tmp_path / "data" / ".r-abcdefgh").mkdir()
+    assert "FASTMCP_HOME: " in (said := refusal_of(server))
+    assert ".r-abcdefgh is of a restore that was cut off, or is under way" in said
+    (tmp_path / "data" / ".r-abcdefgh").rmdir()
+    server.start()
+
+
 class TestCheck:
     def check(self, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).parent / "holdfast"), "check"]
         environment = {"FASTMCP_HOME": str(home), "PATH": "/usr/bin:/bin", **environment}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    @pytest.mark.parametrize("variable", ["HOLDFAST_STORAGE_KEY", "HOLDFAST_SIGNING_KEY"])
+    def test_tells_of_a_key_that_is_not_the_stores(
+        self, start_server: StartServer, tmp_path: Path, variable: str
+    ) -> None:
+        server = start_server()
+        with httpx.Client(base_url=server.url, timeout=30) as http:
+            OAuthClient(http).sign_in()
+        assert self.check(tmp_path / "data").returncode == 0
+        before = sorted(path for path in (tmp_path / "data").rglob("*") if path.suffix != ".tmp")
+        checked = self.check(tmp_path / "data", **{variable: "another-key-of-more-than-enough-characters"})
+        assert (checked.returncode, f"{variable}: " in checked.stderr) == (78, True)
+        assert sorted(path for path in (tmp_path / "data").rglob("*") if path.suffix != ".tmp") == before
 
     def test_tells_what_would_run(self, tmp_path: Path) -> None:
         checked = self.check(tmp_path)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mcp_holdfast.cli.beside import EXIT_STORE_FAILED, run_beside_server
+from mcp_holdfast.cli.beside import EXIT_STORE_FAILED, EXIT_USAGE, run_beside_server
 from mcp_holdfast.cli.output import print_json
 from mcp_holdfast.settings import Settings
 from mcp_holdfast.storage.opening import OpenSealedStore
@@ -18,6 +18,10 @@ def rotate(*, as_json: Annotated[bool, Parameter("--json", negative="")] = False
     """Seal everything with HOLDFAST_STORAGE_KEY, so that HOLDFAST_STORAGE_KEY_PREVIOUS can go; servers may run."""
 
     async def work(_: Settings, opened: OpenSealedStore) -> int:
+        if not opened.store.has_previous_keys:
+            what = "HOLDFAST_STORAGE_KEY_PREVIOUS is not set, so there is nothing to rotate: give the new key as "
+            sys.stderr.write(f"{what}HOLDFAST_STORAGE_KEY, and the one until now as HOLDFAST_STORAGE_KEY_PREVIOUS\n")
+            return EXIT_USAGE
         sys.stderr.write(f"every replica seals with the new key in {HANDOVER:.0f} s; then what is stored is renewed\n")
         rotated = Rotated()
         async for rotated in rotate_store(opened.store, opened.backend):

@@ -1,5 +1,6 @@
 """Start the server, or see whether it could be started."""
 
+import asyncio
 import os
 import sys
 import warnings
@@ -20,10 +21,11 @@ def serve(*gunicorn_arguments: Annotated[str, Parameter(allow_leading_hyphen=Tru
 def check() -> None:
     """Check the configuration, start nothing: exit 0 if the server could start with it, else 78 and all problems."""
     with warnings.catch_warnings(record=True):
-        from mcp_holdfast.app import MCP_PATH, plan
+        from mcp_holdfast.app import MCP_PATH, plan, refuse_other_stores
 
     try:
         checked = plan(os.environ)
+        asyncio.run(refuse_other_stores(checked.settings))
     except ConfigurationError as error:
         sys.stderr.write(f"Holdfast could not start:\n{error}\n")
         sys.exit(EXIT_CONFIG)

@@ -1,6 +1,7 @@
 """Open the store that the settings name: for the server, which makes what is missing, and for commands beside it."""
 
 import asyncio
+import errno
 import logging
 import os
 import shutil
@@ -23,8 +24,10 @@ from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION, SealedStore
 
 log = logging.getLogger(__name__)
 
-UNFINISHED = ".restoring-"
-"""As long as the name that it gets: what files are called depends on the length of their path."""
+UNFINISHED = ".r-"
+"""What a restore that has not ended is called, with 8 more characters: as long as the name that it gets, because what
+files are called depends on the length of their path.
+"""
 
 STORE_ERRORS = (OSError, KeyValueOperationError, KeyValueStoreError, sqlite3.Error)
 
@@ -106,11 +109,44 @@ def open_for_server(settings: Settings, keys: KeyRing) -> OpenStore:
         memory = open_memory()
         return OpenStore(memory, memory)
     with _problems_named(settings):
+        _refuse_unfinished_restore(settings)
         opened = _open_sealed(settings, keys)
         asyncio.run(check_store(opened.store))
     if not opened.store.seal.is_first_in_use or opened.store.is_rotating:
         log.warning("the store is still sealed with a key of HOLDFAST_STORAGE_KEY_PREVIOUS; run 'holdfast rotate'")
     return opened
+
+
+def _refuse_unfinished_restore(settings: Settings) -> None:
+    if is_in_use(store_directory(settings)):
+        return
+    for unfinished in settings.home.glob(f"{UNFINISHED}*"):
+        what = f"{unfinished} is of a restore that was cut off, or is under way"
+        raise ConfigurationError([Problem("FASTMCP_HOME", what, "Restore the backup again, or remove that directory")])
+
+
+@asynccontextmanager
+async def look_at_store(settings: Settings) -> AsyncIterator[OpenSealedStore | None]:
+    """Open the store that is there as a server would, and change nothing; None if there is none, or only in memory.
+
+    Raises:
+        ConfigurationError: a server could not use it.
+
+    """
+    if settings.backend == "memory":
+        yield None
+        return
+    with _problems_named(settings):
+        _refuse_unfinished_restore(settings)
+        if not is_in_use(store_directory(settings)):
+            yield None
+            return
+        opened = _open_sealed(settings, key_rings(settings).storage)
+        await opened.store.look_at_key()
+    try:
+        yield opened
+    finally:
+        await opened.store.close()
 
 
 @asynccontextmanager
@@ -143,16 +179,22 @@ class EmptyStore:
     def filled(self) -> Iterator[Backend]:
         """Fill it inside the block: what was put into the backend is there as a whole or not at all."""
         directory = store_directory(self.settings)
-        unfinished = directory.with_name(UNFINISHED)
         with _problems_named(self.settings):
+            self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Of its own, whoever else restores at the same time; rename(2) replaces an empty directory only.
+            unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self.settings.home))
+        try:
+            yield open_backend(self.settings.backend, unfinished)
+            with _problems_named(self.settings):
+                try:
+                    unfinished.rename(directory)
+                except OSError as error:
+                    if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                        raise
+                    raise _not_empty(directory) from None
+                sync_directory(directory.parent)
+        finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-            backend = open_backend(self.settings.backend, unfinished)
-        yield backend
-        with _problems_named(self.settings):
-            if directory.exists():
-                directory.rmdir()
-            unfinished.rename(directory)
-            sync_directory(directory.parent)
 
 
 @asynccontextmanager
@@ -167,10 +209,26 @@ async def open_empty(settings: Settings) -> AsyncIterator[EmptyStore]:
     directory = store_directory(settings)
     with _problems_named(settings):
         if directory.exists() and any(directory.iterdir()):
-            what = f"{directory} is not empty"
-            raise ConfigurationError([Problem("FASTMCP_HOME", what, "Give an empty volume: nothing is overwritten")])
-    _ring(settings, *_signing(settings), in_use=True)
+            raise _not_empty(directory)
+    missing = [
+        Problem(variable, "is not set, and no key is on the volume; a backup can be opened only with its keys", remedy)
+        for key, variable, file in (
+            (settings.storage_key, "HOLDFAST_STORAGE_KEY", "storage.key"),
+            (settings.signing_key, "HOLDFAST_SIGNING_KEY", "signing.key"),
+        )
+        if key is None and not (settings.home / "keys" / file).exists()
+        for remedy in [
+            f"Set it to the key of the store that was backed up, or put that into {settings.home}/keys/{file}"
+        ]
+    ]
+    if missing:
+        raise ConfigurationError(missing)
     yield EmptyStore(settings, _storage_ring(settings, in_use=True))
+
+
+def _not_empty(directory: Path) -> ConfigurationError:
+    what = f"{directory} is not empty: there is a store, or another restore was faster"
+    return ConfigurationError([Problem("FASTMCP_HOME", what, "Give an empty volume: nothing is overwritten")])
 
 
 def _refuse_memory(settings: Settings) -> None:

@@ -64,7 +64,7 @@ class SealedStore(BaseStore):
         super().__init__(stable_api=True)
         self._store = store
         self._store.may_be_renewed = len(ring.secrets) > 1
-        self._has_previous_keys = len(ring.secrets) > 1
+        self.has_previous_keys = len(ring.secrets) > 1
         self.seal = Seal(ring)
         # The oldest key is the one that the store began with, unless that was dropped since.
         self._names = LookupNames(ring.derive("storage lookup")[-1])
@@ -84,6 +84,18 @@ class SealedStore(BaseStore):
             ConfigurationError: the store belongs to another key, in whole or in part.
 
         """
+        for copy, stored in (await self.look_at_key()).items():
+            if stored is None or not is_sealed(stored.value_as_dict):
+                await self._mend(copy, stored)
+        self._is_checked = True
+
+    async def look_at_key(self) -> dict[str, ManagedEntry | None]:
+        """Do what `check_key` does but for writing anything; returns the copies of the key check as they are stored.
+
+        Raises:
+            ConfigurationError: the store belongs to another key, in whole or in part.
+
+        """
         found = {copy: await self._store.read(copy, collection=HOLDFAST_COLLECTION) for copy in KEY_CHECK_COPIES}
         checks = [check for check in map(self._opened, found.values()) if check is not None]
         if checks:
@@ -91,10 +103,7 @@ class SealedStore(BaseStore):
             self._keep_to(*checks[0])
         else:
             await self._refuse_records_of_others()
-        for copy, stored in found.items():
-            if stored is None or not is_sealed(stored.value_as_dict):
-                await self._mend(copy, stored)
-        self._is_checked = True
+        return found
 
     async def adopt_first_key(self) -> None:
         """Seal what is stored from now on with the first key of the ring.
@@ -148,7 +157,7 @@ class SealedStore(BaseStore):
         names = LookupNames.from_value(check)
         if self._is_checked and names != self._names:
             raise ConfigurationError([OTHER_KEY])
-        if check["rotating"] and not self._has_previous_keys:
+        if check["rotating"] and not self.has_previous_keys:
             raise ConfigurationError([UNFINISHED_ROTATION])
         self.seal.use_that_of(stored.value_as_dict)
         self._names, self.is_rotating = names, check["rotating"]
