@@ -21,12 +21,12 @@ from nfs.server import NFSServer
 from nfs.site import Site
 
 CALLERS = 4
-KILLS = int(os.environ.get("NFS_KILLS", "4"))
-POWER_CUTS = int(os.environ.get("NFS_POWER_CUTS", "2"))
-SERVER_KILLS = int(os.environ.get("NFS_SERVER_KILLS", "2"))
+KILLS = int(os.environ.get("NFS_KILLS", "2"))
+POWER_CUTS = int(os.environ.get("NFS_POWER_CUTS", "1"))
+SERVER_KILLS = int(os.environ.get("NFS_SERVER_KILLS", "1"))
 PARTITIONS = int(os.environ.get("NFS_PARTITIONS", "1"))
-HANG_SECONDS = float(os.environ.get("NFS_HANG_SECONDS", "10"))
-FAULT_SECONDS = float(os.environ.get("NFS_FAULT_SECONDS", "10"))
+HANG_SECONDS = float(os.environ.get("NFS_HANG_SECONDS", "8"))
+FAULT_SECONDS = float(os.environ.get("NFS_FAULT_SECONDS", "6"))
 SECONDS_EACH = 60
 STOPS_WITHIN = 60.0
 
