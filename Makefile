@@ -44,7 +44,7 @@ lint: dev ## check style and types
 
 .PHONY: test
 test: lint build ## run the linters and every test
-	@PATH="$(CURDIR)/$(venv):$$PATH" CRASH_EVERY=12 pytest $(PYTEST_ARGS)
+	@PATH="$(CURDIR)/$(venv):$$PATH" CRASH_EVERY=16 pytest $(PYTEST_ARGS)
 
 .PHONY: promises
 promises: dev ## try each promise in full; TARGET=stock puts stock FastMCP beside it

@@ -16,7 +16,7 @@ import pytest
 from harness.container import HARDENED, Container, docker
 from harness.oauth import OAuthClient, Person, answer_parameters
 
-KILLS = int(os.environ.get("CHAOS_KILLS", "8"))
+KILLS = int(os.environ.get("CHAOS_KILLS", "4"))
 CLIENTS = 4
 LONGEST_WAIT_FOR_A_KILL = 1.5
 LONGEST_OUTAGE = 120.0

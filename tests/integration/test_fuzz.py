@@ -31,7 +31,7 @@ from mcp_holdfast.storage import open_store
 from mcp_holdfast.storage.atomic import LEASES, AtomicStore
 from mcp_holdfast.storage.keys import volume_key_ring
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "30"))
 ANSWERED_WITHIN = 20.0
 MARK = "SubmittedSecret"
 ENDPOINTS = ("/token", "/revoke", "/register", "/authorize", "/consent", "/auth/callback", "/signin", "/mcp")
