@@ -7,6 +7,9 @@ shell_files := entrypoint.sh .ci/run $(wildcard scripts/*.sh tests/*/*.sh)
 KILLS ?= 200
 SCALE ?= 100
 TARGET ?= holdfast
+PROCESSES ?= 2
+ENGINE_SCALE ?= 10
+FAULT_SECONDS ?= 30
 
 .PHONY: help
 help: ## list the targets
@@ -44,7 +47,8 @@ lint: dev ## check style and types
 
 .PHONY: test
 test: lint build ## run the linters and every test
-	@PATH="$(CURDIR)/$(venv):$$PATH" CRASH_EVERY=16 pytest $(PYTEST_ARGS)
+	@PATH="$(CURDIR)/$(venv):$$PATH" CRASH_EVERY=32 pytest --numprocesses=$(PROCESSES) --dist=loadgroup \
+		--no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: promises
 promises: dev ## try each promise in full; TARGET=stock puts stock FastMCP beside it
@@ -58,6 +62,11 @@ chaos: dev build ## kill the container KILLS times while clients work
 nfs: dev build ## put two replicas on NFS through kills, power cuts and partitions; TARGET=stock too
 	@PATH="$(CURDIR)/$(venv):$$PATH" TARGET=$(TARGET) NFS_KILLS=$(KILLS) NFS_POWER_CUTS=20 NFS_SERVER_KILLS=20 \
 		NFS_PARTITIONS=10 NFS_HANG_SECONDS=60 NFS_FAULT_SECONDS=30 pytest tests/nfs $(PYTEST_ARGS)
+
+.PHONY: engines
+engines: dev ## try all promises that do not depend on files with each engine, and let it fail for FAULT_SECONDS
+	@PATH="$(CURDIR)/$(venv):$$PATH" ENGINE_PROMISES=all PROMISE_SCALE=$(ENGINE_SCALE) FAULT_SECONDS=$(FAULT_SECONDS) \
+		pytest --timeout=7200 tests/engines $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: dev ## time a sign-in and a refresh beside stock FastMCP, and single operations of the stores

@@ -23,6 +23,9 @@ main() {
 		echo "error: ${missing[*]} missing, which only root can install. Run: sudo apt-get install ${missing[*]}" >&2
 		exit 1
 	fi
+	# Tests that run side by side may each want packages, and apt-get refuses to wait for another one's lists.
+	exec 9>/tmp/holdfast-packages.lock
+	flock 9
 	echo "Installing ${missing[*]}" >&2
 	export DEBIAN_FRONTEND=noninteractive
 	apt-get update --quiet=2 >&2

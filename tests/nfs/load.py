@@ -12,12 +12,12 @@ from functools import partial
 
 import httpx
 
+from harness.journeys import Lost, ProxyJourney
 from harness.oauth import OAuthClient
 from harness.patience import patiently
 from harness.proxy_login import ProxyPerson
 from harness.waiting import eventually
 from nfs.replica import PUBLIC_URL
-from promises.journeys import Lost, ProxyJourney
 
 GIVES_UP_AFTER = httpx.Timeout(30.0, connect=3.0)
 """Then a client repeats a request."""

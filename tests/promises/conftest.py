@@ -4,7 +4,7 @@ PROMISE_SCALE multiplies how often: 1 is what `make test` does, `make promises` 
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from conftest import Say
 from harness.identity_provider import IdentityProvider
 from harness.oauth import OAuthClient
 from harness.proxy_login import ProxyPerson, proxy_environment
@@ -24,8 +25,6 @@ CHOSEN = ["holdfast", "stock"] if os.environ.get("TARGET") == "stock" else ["hol
 
 StartReplicas = Callable[..., "Replicas"]
 Tell = Callable[[str, str, bool], None]
-
-rows: dict[str, dict[str, str]] = {}
 
 
 @dataclass
@@ -68,13 +67,21 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IdentityProvi
 
 
 @pytest.fixture
-def start_replicas(target: str, provider: IdentityProvider, tmp_path: Path) -> Iterator[StartReplicas]:
+def storage() -> Mapping[str, str]:
+    """Where replicas keep their store: on the volume that they share, unless other tests say otherwise."""
+    return {}
+
+
+@pytest.fixture
+def start_replicas(
+    target: str, provider: IdentityProvider, storage: Mapping[str, str], tmp_path: Path
+) -> Iterator[StartReplicas]:
     """Start replicas of the target that sign in at the identity provider."""
     with ExitStack() as everything:
 
         def start(count: int = 1, chosen: IdentityProvider | None = None, **environment: str) -> Replicas:
             servers: list[ServerProcess] = [
-                TARGETS[target](tmp_path / "data", tmp_path / f"{target}-{number}.log", **environment)
+                TARGETS[target](tmp_path / "data", tmp_path / f"{target}-{number}.log", **{**storage, **environment})
                 for number in range(count)
             ]
             used = chosen or provider
@@ -91,21 +98,11 @@ def start_replicas(target: str, provider: IdentityProvider, tmp_path: Path) -> I
 
 
 @pytest.fixture
-def tell(target: str) -> Tell:
+def tell(target: str, say: Say) -> Tell:
     """Write a row of the table; of Holdfast it must say that the promise is kept."""
 
     def tell(promise: str, observed: str, kept: bool) -> None:
-        rows.setdefault(promise, {})[target] = f"{'kept' if kept else 'BROKEN'}: {observed}"
+        say("promises", promise, f"    {target:10}{'kept' if kept else 'BROKEN'}: {observed}")
         assert kept or target != "holdfast", f"{promise}: {observed}"
 
     return tell
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not rows:
-        return
-    terminalreporter.section("promises")
-    for promise, seen in rows.items():
-        terminalreporter.line(promise)
-        for name in CHOSEN:
-            terminalreporter.line(f"    {name:10}{seen.get(name, 'not tried')}")

@@ -15,11 +15,11 @@ import pytest
 
 from harness.crashes import Crashes
 from harness.identity_provider import IdentityProvider
+from harness.journeys import LocalJourney, Lost, ProxyJourney
 from harness.proxy_login import proxy_environment
 from harness.server import Server, ServerProcess
 from harness.stock import StockServer
 from promises.conftest import Tell
-from promises.journeys import LocalJourney, Lost, ProxyJourney
 
 EVERY = int(os.environ.get("CRASH_EVERY", "1"))
 OPERATION_AFTER_A_ROTATION = "put mcp-upstream-tokens"
@@ -167,7 +167,7 @@ def try_all(promise: str, setting: Setting, points: list[Point], tell: Tell) -> 
         f"{len(points)} points, {len(tried)} tried, {len(tried) - len(lost)} recovered, "
         f"{len(lost) - len(unforeseen)} lost between a rotation upstream and our first write of it, "
         f"{len(unforeseen)} lost elsewhere {[f'{p.when} {p.step} {p.number} {p.operation}' for p in unforeseen[:5]]}",
-        not unforeseen,
+        bool(tried) and not unforeseen,
     )
 
 

@@ -1,0 +1,57 @@
+"""What all tests share: how they are spread over processes, and the tables that they end with."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+ONE_AFTER_THE_OTHER = {
+    "containers": ["container", "clients", "chaos/test_sigkill.py", "test_docs.py"],
+    "machines": ["nfs"],
+    "old servers": ["importers"],
+}
+"""Tests that share an engine, a network or an environment; they begin first, since they take longest."""
+
+Say = Callable[[str, str, str], None]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each file, or all files that share something, run in one process."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group_of(item.path)))
+    order = list(ONE_AFTER_THE_OTHER)
+    items.sort(key=lambda item: order.index(group) if (group := _group_of(item.path)) in order else len(order))
+
+
+def _group_of(path: Path) -> str:
+    name = path.relative_to(HERE).as_posix()
+    for group, members in ONE_AFTER_THE_OTHER.items():
+        if any(name == member or name.startswith(f"{member}/") for member in members):
+            return group
+    return name
+
+
+@pytest.fixture
+def say(record_property: Callable[[str, object], None]) -> Say:
+    """Have a line printed at the end of all tests: the title of a table, a heading in it, and the line."""
+    return lambda title, heading, line: record_property("said", [title, heading, line])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    tables: dict[str, dict[str, list[str]]] = {}
+    for title, heading, line in _said(terminalreporter):
+        tables.setdefault(title, {}).setdefault(heading, []).append(line)
+    for title, headings in sorted(tables.items()):
+        terminalreporter.section(title)
+        for heading, lines in sorted(headings.items()):
+            for line in [*heading.splitlines(), *lines]:
+                terminalreporter.line(line)
+
+
+def _said(terminalreporter: pytest.TerminalReporter) -> Iterator[tuple[str, str, str]]:
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) == "call":
+                yield from (tuple(value) for name, value in report.user_properties if name == "said")
