@@ -6,10 +6,9 @@ from typing import Any
 
 from mcp_holdfast.auth.registrations import REGISTRATIONS
 from mcp_holdfast.auth.sessions import SESSIONS
-from mcp_holdfast.settings import Settings
 from mcp_holdfast.storage.backends import Backend
-from mcp_holdfast.storage.opening import STORE_ERRORS, KeyRings
-from mcp_holdfast.storage.volume import mount_of, warnings_of
+from mcp_holdfast.storage.locations import STORE_ERRORS, Location
+from mcp_holdfast.storage.opening import KeyRings
 
 log = logging.getLogger(__name__)
 
@@ -19,15 +18,13 @@ MOST_COUNTED = 10_000
 """A start must not wait until a large volume is counted."""
 
 
-async def report_start(settings: Settings, keys: KeyRings, backend: Backend, what: Mapping[str, str]) -> None:
+async def report_start(location: Location | None, keys: KeyRings, backend: Backend, what: Mapping[str, str]) -> None:
     """Log it; `what` says what runs. Leaves no connection open: gunicorn forks its workers afterwards."""
-    fields: dict[str, Any] = {**what, "storage": settings.backend}
-    if settings.backend != "memory":
-        mount = mount_of(settings.home)
-        fields |= {"home": str(settings.home), "file_system": mount.type, "mount_options": mount.options}
-        fields |= {"storage_key": keys.storage.origin, "signing_key": keys.signing.origin}
-        for warning in warnings_of(mount):
-            log.warning("FASTMCP_HOME %s", warning)
+    fields: dict[str, Any] = {**what}
+    if location is not None:
+        fields |= {**location.told(), "storage_key": keys.storage.origin, "signing_key": keys.signing.origin}
+        for warning in await _warnings(location, backend):
+            log.warning("%s %s", location.variable, warning)
     for name, collections in COUNTED.items():
         fields[name] = await _count(backend, collections)
     await backend.close()
@@ -41,3 +38,10 @@ async def _count(backend: Backend, collections: Sequence[str]) -> int | str:
         log.warning("the store cannot be counted", extra={"error": repr(error)})
         return "unknown"
     return count if count < MOST_COUNTED else f"{MOST_COUNTED} or more"
+
+
+async def _warnings(location: Location, backend: Backend) -> list[str]:
+    try:
+        return await location.warnings(backend)
+    except STORE_ERRORS as error:
+        return [f"could not be examined: {error!r}"]

@@ -4,7 +4,9 @@ It rotates refresh tokens at every use and revokes the whole grant when one is u
 its kill, except what it was told to do wrong.
 """
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
@@ -103,6 +105,11 @@ class IdentityProvider(ServerProcess):
     def revocations(self) -> int:
         """How many grants were revoked at the revocation endpoint; requests that ended none do not count."""
         return self._count("revocations")
+
+    def issued(self) -> set[str]:
+        """Every code, opaque token and session that it gave out."""
+        with closing(sqlite3.connect(self.environment["STATE"])) as state:
+            return {str(identifier) for (identifier,) in state.execute("SELECT id FROM record")}
 
     def _register(self) -> None:
         self._control("PUT", "redirect-uris", self._redirect_uris)

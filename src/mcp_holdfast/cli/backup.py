@@ -58,9 +58,8 @@ def restore(file: File, /) -> int:
             with _in_a_file(file) as source:
                 # To its end before anything is stored: only then is it sure to be whole, and sealed with our keys.
                 _check(records_in(_lines_of(source)), Seal(empty.keys))
-                with empty.filled() as backend:
+                async with empty.location.filled() as backend:
                     restored = await put_back(backend, records_in(_lines_of(source)))
-                    await backend.close()
         except (NoBackup, FileProblem) as problem:
             sys.stderr.write(f"{file} cannot be restored: {problem}\n")
             return EXIT_STORE_FAILED

@@ -11,7 +11,8 @@ from typing import TypeVar
 from mcp_holdfast import logs
 from mcp_holdfast.settings import EXIT_CONFIG, ConfigurationError, Settings, load_settings, read_environment
 from mcp_holdfast.storage.atomic import LeaseBusy
-from mcp_holdfast.storage.opening import STORE_ERRORS, EmptyStore, OpenSealedStore, open_beside_server, open_empty
+from mcp_holdfast.storage.locations import STORE_ERRORS
+from mcp_holdfast.storage.opening import EmptyStore, OpenSealedStore, open_beside_server, open_empty
 
 EXIT_NOTHING_FOUND = 1
 EXIT_USAGE = 2
@@ -25,15 +26,16 @@ Work = Callable[[Settings, Opened], Awaitable[int]]
 
 def run_beside_server(work: Work[OpenSealedStore]) -> int:
     """Do some work on the store; returns its exit status, or the one of why it could not be done, having said so."""
-    return _run(open_beside_server, work)
+    return run_on(open_beside_server, work)
 
 
 def run_before_server(work: Work[EmptyStore]) -> int:
     """The same where no server has begun a store."""
-    return _run(open_empty, work)
+    return run_on(open_empty, work)
 
 
-def _run(open_store: Open[Opened], work: Work[Opened]) -> int:
+def run_on(open_store: Open[Opened], work: Work[Opened]) -> int:
+    """The same on whatever is opened."""
     # Not every shell in the container has what entrypoint.sh sets.
     os.umask(0o077)
     try:

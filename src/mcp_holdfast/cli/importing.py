@@ -9,7 +9,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mcp_holdfast.cli.beside import run_beside_server
+from mcp_holdfast.cli.beside import EXIT_USAGE, run_beside_server
+from mcp_holdfast.cli.copying import copy_store
 from mcp_holdfast.cli.output import plain, print_json, print_table
 from mcp_holdfast.settings import Settings, read_environment
 from mcp_holdfast.storage.importers import Findings, SourceProblem, read_source
@@ -29,9 +30,16 @@ LARGEST_KEY = 65536
 
 
 def import_(
-    source: Annotated[Path, Parameter(help="the old server's database, state file or directory; it is only read")],
+    source: Annotated[
+        Path | None, Parameter(help="the old server's database, state file or directory; it is only read")
+    ] = None,
     /,
     *,
+    from_: Annotated[
+        str | None,
+        Parameter("--from", help="or a store of Holdfast: filetree:///HOME, disk:///HOME, or an engine's URL"),
+    ] = None,
+    to: Annotated[str | None, Parameter(help="where to copy that store; otherwise the store of the settings")] = None,
     dry_run: Annotated[bool, Parameter(negative="", help="tell what would be carried over, and store nothing")] = False,
     key_file: Annotated[
         Path | None,
@@ -39,8 +47,18 @@ def import_(
     ] = None,
     as_json: Annotated[bool, Parameter("--json", negative="")] = False,
 ) -> int:
-    """Carry over registrations and sessions of another server, so that nobody signs in again."""
+    """Carry over registrations and sessions of another server, or a whole store, so that nobody signs in again."""
+    if (source is None) == (from_ is None and to is None) or (source is None and key_file is not None):
+        sys.stderr.write(
+            "name what another server left, or a store with --from, --to or both; --key-file is for files\n"
+        )
+        return EXIT_USAGE
+    if source is None:
+        return copy_store(from_, to, dry_run=dry_run, as_json=as_json)
+    return _import_from(source, key_file, dry_run=dry_run, as_json=as_json)
 
+
+def _import_from(source: Path, key_file: Path | None, *, dry_run: bool, as_json: bool) -> int:
     async def work(settings: Settings, opened: OpenStore) -> int:
         provider = _provider(settings)
         try:

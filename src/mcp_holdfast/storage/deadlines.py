@@ -21,6 +21,7 @@ from key_value.aio.errors import (
     KeyValueStoreError,
     PathSecurityError,
     SerializationError,
+    StoreConnectionError,
     ValueTooLargeError,
 )
 
@@ -177,6 +178,8 @@ def _unavailable(cause: str) -> StoreUnavailable:
 
 def _kind(error: BaseException) -> str:
     """What went wrong, without the text of the error: that may name files and keys."""
+    if isinstance(error, StoreConnectionError) and error.__cause__ is not None:
+        return _kind(error.__cause__)
     if isinstance(error, OSError) and error.errno is not None:
         return f"{type(error).__name__} {errno.errorcode.get(error.errno, error.errno)}"
     return type(error).__name__

@@ -118,6 +118,12 @@ class JournaledStore(OneByOne):
         journal.writes.pop(place, None)
         return True
 
+    async def close(self) -> None:
+        """Close the store, where it is one that has to be."""
+        close = getattr(self._store, "close", None)
+        if close is not None:
+            await close()
+
     def _is_hidden(self, key: str, collection: str | None) -> bool:
         journal = _journal.get()
         return journal is not None and journal.hides(place_of(key, collection))

@@ -1,35 +1,25 @@
 """Open the store that the settings name: for the server, which makes what is missing, and for commands beside it."""
 
 import asyncio
-import errno
 import logging
-import os
-import shutil
-import sqlite3
-import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from key_value.aio.errors import KeyValueOperationError, KeyValueStoreError
 from pydantic import SecretStr
 
 from mcp_holdfast.settings import ConfigurationError, Problem, Settings
 from mcp_holdfast.storage import check_store, is_in_use
 from mcp_holdfast.storage.atomic import AtomicStore
-from mcp_holdfast.storage.backends import DISK, Backend, open_backend, open_memory
-from mcp_holdfast.storage.keys import KeyRing, given_key_ring, sync_directory, temporary_key_ring, volume_key_ring
+from mcp_holdfast.storage.backends import Backend, EngineProblem, open_memory
+from mcp_holdfast.storage.keys import KeyRing, given_key_ring, temporary_key_ring, volume_key_ring
+from mcp_holdfast.storage.locations import FILLED, STORE_ERRORS, Location, location_at, location_of, store_directory
 from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION, SealedStore
 
 log = logging.getLogger(__name__)
 
-UNFINISHED = ".r-"
-"""What a restore that has not ended is called, with 8 more characters: as long as the name that it gets, because what
-files are called depends on the length of their path.
-"""
-
-STORE_ERRORS = (OSError, KeyValueOperationError, KeyValueStoreError, sqlite3.Error)
+TRIED_EVERY = 1.0
+"""In seconds, where the start is to wait for the store."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +45,6 @@ class KeyRings:
     signing: KeyRing
 
 
-def store_directory(settings: Settings) -> Path:
-    return settings.home / "oauth-proxy"
-
-
 def key_rings(settings: Settings) -> KeyRings:
     """Both rings, made where they are neither given nor on the volume.
 
@@ -68,7 +54,7 @@ def key_rings(settings: Settings) -> KeyRings:
         ConfigurationError: a key is wrong, or missing although the store is in use.
 
     """
-    in_use = is_in_use(store_directory(settings))
+    in_use = is_in_use(store_directory(settings.home))
     return KeyRings(_storage_ring(settings, in_use=in_use), _ring(settings, *_signing(settings), in_use=in_use))
 
 
@@ -104,25 +90,36 @@ def open_for_server(settings: Settings, keys: KeyRing) -> OpenStore:
         ConfigurationError: it cannot be used, or is sealed with another key.
 
     """
-    if settings.backend == "memory":
+    location = location_of(settings)
+    if location is None:
         log.warning("the memory backend loses every sign-in at a restart; set EXA_MCP_STORAGE_BACKEND=filetree to keep")
         memory = open_memory()
         return OpenStore(memory, memory)
-    with _problems_named(settings):
-        _refuse_unfinished_restore(settings)
-        opened = _open_sealed(settings, keys)
-        asyncio.run(check_store(opened.store))
+    opened = _open_sealed(location, keys)
+    with location.problems_named():
+        asyncio.run(_begin(location, opened, wait=settings.storage_wait))
     if not opened.store.seal.is_first_in_use or opened.store.is_rotating:
         log.warning("the store is still sealed with a key of HOLDFAST_STORAGE_KEY_PREVIOUS; run 'holdfast rotate'")
     return opened
 
 
-def _refuse_unfinished_restore(settings: Settings) -> None:
-    if is_in_use(store_directory(settings)):
-        return
-    for unfinished in settings.home.glob(f"{UNFINISHED}*"):
-        what = f"{unfinished} is of a restore that was cut off, or is under way"
-        raise ConfigurationError([Problem("FASTMCP_HOME", what, "Restore the backup again, or remove that directory")])
+async def _begin(location: Location, opened: OpenSealedStore, *, wait: float) -> None:
+    """Check the store, as soon as it can be reached within `wait` seconds."""
+    deadline = asyncio.get_running_loop().time() + wait
+    while True:
+        try:
+            await location.refuse_unfinished()
+            await check_store(opened.store)
+            await opened.backend.delete(FILLED, collection=HOLDFAST_COLLECTION)
+            await opened.backend.close()
+        except STORE_ERRORS as error:
+            await opened.store.close()
+            if isinstance(error.__cause__, EngineProblem) or asyncio.get_running_loop().time() > deadline:
+                raise
+            log.warning("waiting for the store", extra={"error": str(error)})
+            await asyncio.sleep(TRIED_EVERY)
+        else:
+            return
 
 
 @asynccontextmanager
@@ -133,15 +130,16 @@ async def look_at_store(settings: Settings) -> AsyncIterator[OpenSealedStore | N
         ConfigurationError: a server could not use it.
 
     """
-    if settings.backend == "memory":
+    location = location_of(settings)
+    if location is None:
         yield None
         return
-    with _problems_named(settings):
-        _refuse_unfinished_restore(settings)
-        if not is_in_use(store_directory(settings)):
+    with location.problems_named():
+        await location.refuse_unfinished()
+        if not await location.has_store():
             yield None
             return
-        opened = _open_sealed(settings, key_rings(settings).storage)
+        opened = _open_sealed(location, key_rings(settings).storage)
         await opened.store.look_at_key()
     try:
         yield opened
@@ -157,44 +155,70 @@ async def open_beside_server(settings: Settings) -> AsyncIterator[OpenSealedStor
         ConfigurationError: there is no such store, or this process cannot use it.
 
     """
-    _refuse_memory(settings)
-    with _problems_named(settings):
-        _check_there_is_a_store(settings)
-        opened = _open_sealed(settings, _storage_ring(settings, in_use=True))
+    location = _kept(settings)
+    with location.problems_named():
+        if not await location.has_store():
+            what = f"there is no {settings.backend} store in {location}"
+            remedy = f"Give the same {location.variable} and settings as to the server, which begins the store"
+            raise ConfigurationError([Problem(location.variable, what, remedy)])
+        await location.refuse_wrong_user()
+        opened = _open_sealed(location, _storage_ring(settings, in_use=True))
         await check_store(opened.store)
     try:
         yield opened
     finally:
-        await opened.backend.close()
+        await opened.store.close()
+
+
+@dataclass(frozen=True)
+class TwoPlaces:
+    """A store, and the place that it is to be copied to; the keys open both."""
+
+    source: Location
+    target: Location
+    keys: KeyRing
+
+
+@asynccontextmanager
+async def open_two_places(settings: Settings, source: str | None, target: str | None) -> AsyncIterator[TwoPlaces]:
+    """Find a store and where it is to go, by URL; where one is not given it is the one of the settings.
+
+    Raises:
+        ConfigurationError: one of them is no place for a store, both are one, or there is no store to copy.
+
+    """
+    own = location_of(settings)
+    places = [
+        location_at(url, option, quarantine=settings.quarantine) if url else own
+        for option, url in (("--from", source), ("--to", target))
+    ]
+    if None in places:
+        _kept(settings)
+    first, second = (place for place in places if place is not None)
+    problems = [*first.problems(), *second.problems()]
+    if first == second:
+        problems.append(Problem("--to", "is where --from is", "Name another place"))
+    if problems:
+        raise ConfigurationError(problems)
+    keys = _storage_ring(settings, in_use=True)
+    with first.problems_named():
+        if not await first.has_store():
+            what = f"there is no store in {first}"
+            raise ConfigurationError([Problem("--from", what, "Name the FASTMCP_HOME or engine of its server")])
+        opened = _open_sealed(first, keys)
+        try:
+            await opened.store.look_at_key()
+        finally:
+            await opened.store.close()
+    yield TwoPlaces(first, second, keys)
 
 
 @dataclass(frozen=True)
 class EmptyStore:
     """Where a store is to be, of which there is nothing yet, and the keys that are to open it."""
 
-    settings: Settings
+    location: Location
     keys: KeyRing
-
-    @contextmanager
-    def filled(self) -> Iterator[Backend]:
-        """Fill it inside the block: what was put into the backend is there as a whole or not at all."""
-        directory = store_directory(self.settings)
-        with _problems_named(self.settings):
-            self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Of its own, whoever else restores at the same time; rename(2) replaces an empty directory only.
-            unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self.settings.home))
-        try:
-            yield open_backend(self.settings.backend, unfinished)
-            with _problems_named(self.settings):
-                try:
-                    unfinished.rename(directory)
-                except OSError as error:
-                    if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
-                        raise
-                    raise _not_empty(directory) from None
-                sync_directory(directory.parent)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @asynccontextmanager
@@ -205,11 +229,8 @@ async def open_empty(settings: Settings) -> AsyncIterator[EmptyStore]:
         ConfigurationError: there is a store already, or a key is missing.
 
     """
-    _refuse_memory(settings)
-    directory = store_directory(settings)
-    with _problems_named(settings):
-        if directory.exists() and any(directory.iterdir()):
-            raise _not_empty(directory)
+    location = _kept(settings)
+    await location.refuse_filled()
     missing = [
         Problem(variable, "is not set, and no key is on the volume; a backup can be opened only with its keys", remedy)
         for key, variable, file in (
@@ -223,45 +244,18 @@ async def open_empty(settings: Settings) -> AsyncIterator[EmptyStore]:
     ]
     if missing:
         raise ConfigurationError(missing)
-    yield EmptyStore(settings, _storage_ring(settings, in_use=True))
+    yield EmptyStore(location, _storage_ring(settings, in_use=True))
 
 
-def _not_empty(directory: Path) -> ConfigurationError:
-    what = f"{directory} is not empty: there is a store, or another restore was faster"
-    return ConfigurationError([Problem("FASTMCP_HOME", what, "Give an empty volume: nothing is overwritten")])
-
-
-def _refuse_memory(settings: Settings) -> None:
-    if settings.backend == "memory":
+def _kept(settings: Settings) -> Location:
+    location = location_of(settings)
+    if location is None:
         what = "memory keeps its records inside the server's own process, where no other program can reach them"
         remedy = "Use filetree or disk for a server that is to be looked after; ending this one ends its sessions"
         raise ConfigurationError([Problem("EXA_MCP_STORAGE_BACKEND", what, remedy)])
+    return location
 
 
-def _open_sealed(settings: Settings, keys: KeyRing) -> OpenSealedStore:
-    backend = open_backend(settings.backend, store_directory(settings))
+def _open_sealed(location: Location, keys: KeyRing) -> OpenSealedStore:
+    backend = location.open()
     return OpenSealedStore(SealedStore(backend, keys), backend)
-
-
-@contextmanager
-def _problems_named(settings: Settings) -> Iterator[None]:
-    try:
-        yield
-    except STORE_ERRORS as error:
-        what = f"cannot use {store_directory(settings)}: {error}"
-        remedy = "Make everything below it readable and writable for the user who runs the server"
-        raise ConfigurationError([Problem("FASTMCP_HOME", what, remedy)]) from error
-
-
-def _check_there_is_a_store(settings: Settings) -> None:
-    directory = store_directory(settings)
-    if not (directory / (DISK if settings.backend == "disk" else HOLDFAST_COLLECTION)).is_dir():
-        what = f"there is no {settings.backend} store in {directory}"
-        remedy = "Give the same volume and settings as to the server, which makes the store at its first start"
-        raise ConfigurationError([Problem("FASTMCP_HOME", what, remedy)])
-    owner = directory.stat().st_uid
-    with tempfile.TemporaryFile(dir=directory) as made:
-        is_foreign = os.geteuid() == 0 and os.fstat(made.fileno()).st_uid != owner
-    if is_foreign:
-        what = f"{directory} belongs to user {owner}, who could not read what root writes there"
-        raise ConfigurationError([Problem("FASTMCP_HOME", what, f"Run this as that user: docker exec --user {owner}")])

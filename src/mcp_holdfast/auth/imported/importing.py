@@ -17,7 +17,8 @@ from mcp_holdfast.settings import ConfigurationError, Problem, Settings
 from mcp_holdfast.storage.atomic import AtomicStore, Leases
 from mcp_holdfast.storage.importers import Family, Findings, SourceProblem, fingerprints_of, read_source, sources_in
 from mcp_holdfast.storage.importers.fastmcp import CLIENTS as PROXY_CLIENTS
-from mcp_holdfast.storage.opening import STORE_ERRORS, OpenStore, store_directory
+from mcp_holdfast.storage.locations import STORE_ERRORS, store_directory
+from mcp_holdfast.storage.opening import OpenStore
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ async def _import_at_first_start(
     family = family_of(settings, provider)
     sources = _named_sources(environ) if family == "local" else []
     if family == "proxy":
-        sources = sources_in(store_directory(settings))
+        sources = sources_in(store_directory(settings.home))
     try:
         states = {source: await _noted(source, opened.store) for source in sources}
         waiting = [source for source, state in states.items() if state != DONE]

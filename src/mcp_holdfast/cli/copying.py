@@ -1,0 +1,46 @@
+"""Copy a store from one backend to another."""
+
+import sys
+from dataclasses import asdict
+
+from mcp_holdfast.cli.beside import run_on
+from mcp_holdfast.cli.output import print_json
+from mcp_holdfast.settings import Settings
+from mcp_holdfast.storage.backends import open_memory
+from mcp_holdfast.storage.copying import Copied, copy
+from mcp_holdfast.storage.opening import TwoPlaces, open_two_places
+
+
+def copy_store(source: str | None, target: str | None, *, dry_run: bool, as_json: bool) -> int:
+    """Copy the store at one URL to another; one that is None is the store of the settings."""
+
+    async def work(_: Settings, places: TwoPlaces) -> int:
+        copied = Copied()
+        backend = places.source.open()
+        try:
+            if dry_run:
+                has_store = await places.target.has_store()
+                there = places.target.open(may_create=False) if has_store else open_memory()
+                async for copied in copy(backend, there, dry_run=True):
+                    _tell(copied)
+                await there.close()
+            else:
+                async with places.target.filled_again() as there:
+                    async for copied in copy(backend, there):
+                        _tell(copied)
+        finally:
+            await backend.close()
+        if as_json:
+            print_json({"from": str(places.source), "to": str(places.target), "dry_run": dry_run, **asdict(copied)})
+        elif dry_run:
+            print("dry run: nothing was stored")
+        else:
+            print("when the servers of the old place have ended, run this once more: what changed meanwhile follows;")
+            print("then start servers at the new place with the same storage and signing keys")
+        return 0
+
+    return run_on(lambda settings: open_two_places(settings, source, target), work)
+
+
+def _tell(copied: Copied) -> None:
+    sys.stderr.write(f"{copied.examined} records, {copied.copied} copied, {copied.deleted} deleted\n")

@@ -1,0 +1,499 @@
+"""Records in one table of a PostgreSQL database.
+
+Every step that must have one winner is one statement that commits by itself, and nothing depends on the session, so
+PgBouncer may stand in between. Whether a record has expired is told by the clock of whoever asks, as `read` does.
+
+Nothing that may have reached the server is sent again: a claim whose answer was lost may have been won.
+"""
+
+import asyncio
+import inspect
+import logging
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar, TypeAlias
+from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+from asyncpg.connect_utils import _parse_connect_dsn_and_args  # type: ignore[attr-defined]  # not in the stubs
+from key_value.aio._utils.compound import compound_key
+from key_value.aio._utils.managed_entry import ManagedEntry, load_from_json
+from key_value.aio._utils.time_to_live import now, now_plus, prepare_entry_timestamps
+from key_value.aio.errors import DeserializationError
+from key_value.aio.stores.postgresql import PostgreSQLStore
+
+from mcp_holdfast.storage.backends.engine import (
+    ANSWERS_WITHIN,
+    CONNECTS_WITHIN,
+    QUARANTINE_COLLECTION,
+    Engine,
+    EngineProblem,
+    parameters_of,
+    reported,
+)
+from mcp_holdfast.storage.backends.swept import EXPIRED_FOR, Swept
+
+log = logging.getLogger(__name__)
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+TABLE = "holdfast_store"
+POOL_SIZE, STATEMENT_CACHE_SIZE = 10, 100
+PAGE = 500
+CANCELS_WITHIN = 1.0
+"""In seconds: a server that answers has acknowledged by then that a statement is not to be finished."""
+
+CLIENT_PARAMETERS = {
+    *("host", "port", "user", "password", "passfile", "dbname", "database", "service", "krbsrvname", "gsslib"),
+    *("sslmode", "sslnegotiation", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl"),
+    *("ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs"),
+}
+"""What asyncpg takes from a URL; it would hand anything else to the server as a setting."""
+
+SERVER_SETTINGS = {
+    *("application_name", "options", "search_path"),
+    *("synchronous_commit", "statement_timeout", "lock_timeout"),
+}
+WRITABLE = ("read-write", "primary", "any")
+CONTENDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+"""Where the database isolates transactions more than by default, the server undid the statement of one of two."""
+
+LOST = (asyncio.CancelledError, OSError, asyncpg.PostgresConnectionError, asyncpg.ReadOnlySQLTransactionError)
+"""After these, the other connections may lead to a server that is gone, or is no primary any more, too."""
+
+UNREADABLE = (DeserializationError, OSError, OverflowError, RecursionError, ValueError)
+"""What a row raises that is no object, or whose times are no times."""
+
+SCHEMA = """\
+CREATE TABLE IF NOT EXISTS {table} (
+    collection text COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    value jsonb NOT NULL,
+    ttl double precision,
+    created_at timestamptz,
+    updated_at timestamptz NOT NULL,
+    expires_at timestamptz,
+    PRIMARY KEY (collection, key)
+);
+CREATE INDEX IF NOT EXISTS {index} ON {table} (expires_at) WHERE expires_at IS NOT NULL;
+"""
+
+# Times as numbers: a timestamptz may be infinite, or after the year 9999, which a datetime cannot be.
+SELECT = """
+    SELECT key, value, extract(epoch FROM created_at)::float8 AS created_at,
+        extract(epoch FROM expires_at)::float8 AS expires_at FROM {table}
+"""
+GET = f"{SELECT} WHERE collection = $1 AND key = $2"
+NEXT = f"{SELECT} WHERE collection = $1 AND key > $2 ORDER BY key LIMIT $3"
+INSERT = "INSERT INTO {table} AS stored (collection, key, value, ttl, created_at, updated_at, expires_at)"
+UPDATE = """
+    ON CONFLICT (collection, key) DO UPDATE SET (value, ttl, created_at, updated_at, expires_at)
+        = (excluded.value, excluded.ttl, excluded.created_at, excluded.updated_at, excluded.expires_at)
+"""
+PUT = f"{INSERT} VALUES ($1, $2, $3, $4, $5, $6, $7) {UPDATE}"
+ADD = f"{PUT} WHERE stored.expires_at <= $6 RETURNING key"
+DELETE = "DELETE FROM {table} WHERE collection = $1 AND key = $2 RETURNING key"
+REPLACE = """
+    UPDATE {table} SET value = $6, updated_at = $7 WHERE collection = $1 AND key = $2 AND value = $3::jsonb
+        AND created_at IS NOT DISTINCT FROM $4 AND expires_at IS NOT DISTINCT FROM $5 RETURNING key
+"""
+MOVED = "DELETE FROM {table} WHERE collection = $1 AND key = $2 AND value = $3::jsonb RETURNING value, created_at"
+SET_ASIDE = f"""
+    WITH moved AS ({MOVED})
+    {INSERT} SELECT $4::text, $5::text, value, $6::float8, created_at, $7::timestamptz, $8::timestamptz FROM moved
+    {UPDATE}
+"""  # noqa: S608  # nothing in it comes from outside
+# From one name to the next by the primary key, however many records each collection has.
+COLLECTION_NAMES = """
+    WITH RECURSIVE names (name) AS (
+        SELECT min(collection) FROM {table}
+        UNION ALL
+        SELECT (SELECT min(collection) FROM {table} WHERE collection > name) FROM names WHERE name IS NOT NULL
+    )
+    SELECT name FROM names WHERE name <> $1
+"""
+COUNT = "SELECT count(*) FROM (SELECT FROM {table} WHERE collection = $1 LIMIT $2) AS counted"
+# Processes that sweep at once take different rows, and wait for nobody who writes one.
+SWEEP = """
+    WITH swept AS (
+        DELETE FROM {table} WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM {table} WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
+        )) RETURNING collection
+    )
+    SELECT count(*) AS removed, count(*) FILTER (WHERE collection = $3) AS quarantined FROM swept
+"""
+EXISTS = "SELECT to_regclass($1) IS NOT NULL AS exists"
+DURABILITY = """
+    SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
+        current_setting('synchronous_commit') AS synchronous_commit, current_setting('is_superuser') AS superuser,
+        (SELECT relpersistence = 'u' FROM pg_class WHERE oid = to_regclass($1)) AS unlogged
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a URL says: where the servers are, how to sign in, and which table is ours."""
+
+    dsn: str
+    addresses: tuple[str | tuple[str, int], ...]
+    """Paths of sockets, or hosts and ports."""
+
+    table: str = TABLE
+    pool_size: int = POOL_SIZE
+    statement_cache_size: int = STATEMENT_CACHE_SIZE
+
+
+class PostgreSQLEngine(Engine, PostgreSQLStore):
+    """Records that expire by their column `expires_at`, and that `sweep` removes."""
+
+    failures: ClassVar[tuple[type[Exception], ...]] = (
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+        OSError,
+    )
+
+    def __init__(self, url: str, *, quarantine: float, may_create: bool = True) -> None:
+        self._server = server_of(url)
+        self.quarantine = quarantine
+        self.may_create = may_create
+        self._addresses = list(self._server.addresses)
+        PostgreSQLStore.__init__(self, url=self._server.dsn)
+        self._table_name = quoted(self._server.table)
+        self._options: dict[str, Any] = {
+            "timeout": min(CONNECTS_WITHIN, ANSWERS_WITHIN / len(self._addresses)),
+            "command_timeout": ANSWERS_WITHIN,
+            "statement_cache_size": self._server.statement_cache_size,
+        }
+
+    @reported
+    async def exists(self) -> bool:
+        connection = await self._open(self._server.dsn, **self._options)
+        try:
+            return bool(await connection.fetchval(EXISTS, self._table_name))
+        finally:
+            await connection.close(timeout=CANCELS_WITHIN)
+
+    @reported
+    async def warnings(self) -> list[str]:
+        await self.setup()
+        [server] = await self._rows(DURABILITY, self._table_name)
+        table = self._table_name
+        checks = (
+            (server["fsync"] == "off", "may lose everything when it crashes (fsync is off); set fsync to on"),
+            (server["full_page_writes"] == "off", "may be damaged by a crash; set full_page_writes to on"),
+            (
+                server["synchronous_commit"] == "off",
+                "may lose the last records by a crash; set synchronous_commit to on",
+            ),
+            (server["unlogged"], f"loses all records by a crash; run: ALTER TABLE {table} SET LOGGED"),
+            (server["superuser"] == "on", f"is used as a superuser; a role that may only use {table} is enough"),
+        )
+        return [warning for holds, warning in checks if holds]
+
+    async def _connect(self) -> None:
+        self._pool = await asyncpg.create_pool(
+            self._server.dsn,
+            connect=self._open,
+            reset=_leave_as_it_is,
+            min_size=0,
+            max_size=self._server.pool_size,
+            **self._options,
+        )
+
+    async def _open(self, *dsn: Any, **options: Any) -> Connection:
+        """Connect to the server that was the right one last, else to the first one that is.
+
+        Each has a time limit of its own, which asyncpg has for all of them together: one that does not answer must
+        not keep the others from being asked.
+        """
+        failures = []
+        for address in tuple(self._addresses):
+            host, port = (address, None) if isinstance(address, str) else address
+            try:
+                connection: Connection = await asyncpg.connect(*dsn, host=host, port=port, **options)
+            except self.failures as error:
+                failures.append(error)
+                continue
+            self._addresses.remove(address)
+            self._addresses.insert(0, address)
+            return connection
+        raise failures[-1]
+
+    async def _prepare(self) -> None:
+        try:
+            await self._prepare_table()
+        except BaseException:
+            await self._disconnect()
+            raise
+
+    async def _prepare_table(self) -> None:
+        try:
+            [found] = await self._rows(EXISTS, self._table_name)
+            if not found["exists"]:
+                await self._create()
+            await self._try_out()
+        except asyncpg.InsufficientPrivilegeError as error:
+            remedy = f"run as its owner: GRANT SELECT, INSERT, UPDATE, DELETE ON {self._table_name} TO this user"
+            raise EngineProblem(f"the table {self._server.table} may not be used: {error.args[0]}; {remedy}") from error
+        except asyncpg.SyntaxOrAccessError as error:
+            remedy = "name another table with ?table=, or make it as 'holdfast schema postgresql' prints it"
+            raise EngineProblem(
+                f"the table {self._server.table} is not one of Holdfast's: {error.args[0]}; {remedy}"
+            ) from error
+
+    async def _create(self) -> None:
+        remedy = "have a DBA run what 'holdfast schema postgresql' prints"
+        if not self.may_create:
+            raise EngineProblem(f"there is no table {self._server.table}; start the server first, or {remedy}")
+        ddl = schema(self._server.table)
+        try:
+            # Two that create the same table at the same time both see that there is none; the later one is refused.
+            with suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError):
+                await self._initialized_pool.execute(ddl)
+                return
+            await self._initialized_pool.execute(ddl)
+        except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidSchemaNameError) as error:
+            raise EngineProblem(f"the table {self._server.table} cannot be made: {error.args[0]}; {remedy}") from error
+
+    async def _try_out(self) -> None:
+        """See that the table has the columns, the key and the permissions that are needed, without using it."""
+        for statement in (GET, ADD, REPLACE, DELETE):
+            unknowns = [None] * max(map(int, re.findall(r"\$(\d)", statement)))
+            await self._rows(f"EXPLAIN {statement}", *unknowns)
+
+    async def _disconnect(self) -> None:
+        # What cannot be closed in time is cut off by the pool itself.
+        with suppress(*self.failures):
+            async with asyncio.timeout(CANCELS_WITHIN):
+                await self._initialized_pool.close()
+
+    async def _rows(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """What a statement answers, within ANSWERS_WITHIN seconds, the wait for a connection and all."""
+        async with asyncio.timeout(ANSWERS_WITHIN):
+            while True:
+                with suppress(*CONTENDED):
+                    return await self._fetch(statement.format(table=self._table_name), arguments)
+
+    async def _fetch(self, statement: str, arguments: tuple[Any, ...]) -> list[asyncpg.Record]:
+        pool = self._initialized_pool
+        connection = await pool.acquire()
+        try:
+            return await connection.fetch(statement, *arguments)
+        except LOST:
+            await pool.expire_connections()
+            raise
+        finally:
+            # A server that does not even answer that is left: the pool cuts the connection off.
+            with suppress(TimeoutError):
+                await pool.release(connection, timeout=CANCELS_WITHIN)
+
+    @reported
+    async def _get_managed_entry(self, *, key: str, collection: str) -> ManagedEntry | None:
+        for row in await self._rows(GET, collection, key):
+            if (entry := _entry_in(row)) is not None:
+                return entry
+            log.warning("set aside a damaged record of the PostgreSQL store", extra={"collection": collection})
+            await self._put_aside(collection, key, row["value"])
+        return None
+
+    @reported
+    async def _put_managed_entry(self, *, key: str, collection: str, managed_entry: ManagedEntry) -> None:
+        await self._rows(PUT, *_row_of(collection, key, managed_entry))
+
+    @reported
+    async def _delete_managed_entry(self, *, key: str, collection: str) -> bool:
+        return bool(await self._rows(DELETE, collection, key))
+
+    @reported
+    async def add(self, key: str, value: Mapping[str, Any], *, collection: str, ttl: float | None = None) -> bool:
+        await self.setup_collection(collection=collection)
+        created_at, _, expires_at = prepare_entry_timestamps(ttl=ttl)
+        entry = ManagedEntry(value=value, created_at=created_at, expires_at=expires_at)
+        return bool(await self._rows(ADD, *_row_of(collection, key, entry)))
+
+    async def entries(self, collection: str) -> AsyncIterator[tuple[str, ManagedEntry]]:
+        last = ""
+        while rows := await self._rows_after(last, collection):
+            for row in rows:
+                entry = _entry_in(row)
+                if entry is not None and not entry.is_expired:
+                    yield row["key"], entry
+            last = rows[-1]["key"]
+
+    @reported
+    async def _rows_after(self, key: str, collection: str) -> list[asyncpg.Record]:
+        await self.setup_collection(collection=collection)
+        return await self._rows(NEXT, collection, key, PAGE)
+
+    @reported
+    async def collection_names(self) -> list[str]:
+        await self.setup()
+        return [row["name"] for row in await self._rows(COLLECTION_NAMES, QUARANTINE_COLLECTION)]
+
+    @reported
+    async def count(self, collection: str, *, at_most: int) -> int:
+        await self.setup_collection(collection=collection)
+        [counted] = await self._rows(COUNT, collection, at_most)
+        return int(counted["count"])
+
+    @reported
+    async def replace(self, key: str, *, collection: str, expected: ManagedEntry, value: Mapping[str, Any]) -> bool:
+        await self.setup_collection(collection=collection)
+        was = expected.value_as_json, expected.created_at, expected.expires_at
+        renewed = ManagedEntry(value=value).value_as_json
+        return bool(await self._rows(REPLACE, collection, key, *was, renewed, now()))
+
+    @reported
+    async def set_aside(self, key: str, *, collection: str, entry: ManagedEntry) -> None:
+        await self.setup_collection(collection=collection)
+        await self._put_aside(collection, key, entry.value_as_json)
+
+    async def _put_aside(self, collection: str, key: str, value: str) -> None:
+        place = QUARANTINE_COLLECTION, compound_key(collection=collection, key=key)
+        dates = self.quarantine, now(), now_plus(self.quarantine)
+        await self._rows(SET_ASIDE, collection, key, value, *place, *dates)
+
+    async def sweep(self, *, limit: int, quarantine: float) -> AsyncGenerator[Swept, None]:
+        """Remove what expired a while ago; what is in quarantine expires by the date that it was given there."""
+        swept = Swept(examined=limit)
+        while swept.examined == limit:
+            swept = await self._sweep_some(limit)
+            yield swept
+
+    @reported
+    async def _sweep_some(self, limit: int) -> Swept:
+        await self.setup()
+        [swept] = await self._rows(SWEEP, now_plus(-EXPIRED_FOR), limit, QUARANTINE_COLLECTION)
+        removed, quarantined = swept["removed"], swept["quarantined"]
+        return Swept(examined=removed, expired=removed - quarantined, quarantined=quarantined)
+
+
+async def _leave_as_it_is(_: Connection) -> None:
+    """Spare each operation another round trip: no statement leaves anything behind in its session."""
+
+
+def _row_of(collection: str, key: str, entry: ManagedEntry) -> tuple[Any, ...]:
+    return collection, key, entry.value_as_json, entry.ttl, entry.created_at, now(), entry.expires_at
+
+
+def _entry_in(row: asyncpg.Record) -> ManagedEntry | None:
+    """The entry of a row; None if it is damaged."""
+    try:
+        value, created_at, expires_at = load_from_json(row["value"]), row["created_at"], row["expires_at"]
+        return ManagedEntry(value=value, created_at=_time(created_at), expires_at=_time(expires_at))
+    except UNREADABLE:
+        return None
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def quoted(table: str) -> str:
+    """A table's name, or SCHEMA.TABLE, as SQL has it.
+
+    Raises:
+        EngineProblem: it is no name, or has more than 50 characters.
+
+    """
+    # Below PostgreSQL's 63, to leave room for the name of the index.
+    if not re.fullmatch(r"([a-z_][a-z0-9_]{0,49}\.)?[a-z_][a-z0-9_]{0,49}", table):
+        what = "a table's name has lower-case letters, digits and _, and at most 50 of them"
+        raise EngineProblem(f"{what}; a schema may stand before it, with a dot")
+    return ".".join(f'"{part}"' for part in table.split("."))
+
+
+def schema(table: str = TABLE) -> str:
+    """The statements that make a table where it is missing, for a DBA or for the server itself.
+
+    There is an index for what is swept, and none on `updated_at`: nothing but people asks for it, and each write would
+    have to keep it.
+
+    Raises:
+        EngineProblem: it is no name of a table.
+
+    """
+    return SCHEMA.format(table=quoted(table), index=f'"{table.split(".")[-1]}_expires_at"')
+
+
+def server_of(url: str) -> Server:
+    """What a URL says; reads the certificates that it names, and connects to nothing.
+
+    Raises:
+        EngineProblem: the URL is wrong; the message has nothing of what may be a password.
+
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise EngineProblem("the host in the URL cannot be read; an IPv6 address stands in [ and ]") from None
+    if url.count("@") > parts.netloc.count("@") or parts.netloc.count("@") > 1 or parts.fragment:
+        raise EngineProblem(
+            "characters of a user, password or parameter such as @ : / ? # must be written as %40 and so on"
+        )
+    query = _query_of(parts)
+    ours = parameters_of(query, {"table": _table, "pool_size": _positive, "statement_cache_size": _natural})
+    _check_parameters(query)
+    # A standby would refuse every write; after a failover it is the other one.
+    query.setdefault("target_session_attrs", [WRITABLE[0]])
+    query.setdefault("application_name", ["holdfast"])
+    dsn = urlunsplit(parts._replace(query=urlencode(query, doseq=True)))
+    return Server(dsn, _addresses_of(dsn), **ours)
+
+
+def _query_of(parts: SplitResult) -> dict[str, list[str]]:
+    try:
+        query = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise EngineProblem("what stands behind the ? of the URL is not NAME=VALUE, joined by &") from None
+    for name, values in query.items():
+        if not all(values):
+            raise EngineProblem(f"the parameter {name} of the URL has no value")
+    return query
+
+
+def _check_parameters(query: Mapping[str, list[str]]) -> None:
+    if unknown := sorted(query.keys() - CLIENT_PARAMETERS - SERVER_SETTINGS):
+        raise EngineProblem(f"neither asyncpg nor Holdfast knows the parameter {unknown[0]}; remove it")
+    for wanted in query.get("target_session_attrs", []):
+        if wanted not in WRITABLE:
+            raise EngineProblem(f"target_session_attrs={wanted} may lead to a server that cannot write; use read-write")
+
+
+def _addresses_of(dsn: str) -> tuple[str | tuple[str, int], ...]:
+    """The servers that a URL names, as asyncpg understands it, which looks at everything else in it, too."""
+    # The names of what could be said beside a URL, and is not.
+    beside = dict.fromkeys(inspect.signature(_parse_connect_dsn_and_args).parameters.keys() - {"dsn"})
+    try:
+        addresses, _ = _parse_connect_dsn_and_args(dsn=dsn, **beside)
+        if all(isinstance(address, str) or 0 < address[1] < 65536 for address in addresses):
+            return tuple(addresses)
+    except asyncpg.ClientConfigurationError as error:
+        raise EngineProblem(str(error)) from None
+    except OSError as error:
+        raise EngineProblem(f"a certificate or key that the URL names cannot be read: {error}") from None
+    except (KeyError, ValueError):
+        # It names what it could not read, which may be a part of a password.
+        pass
+    raise EngineProblem("the URL names no user before an @, or a port that is not a number from 1 to 65535")
+
+
+def _table(text: str) -> str:
+    quoted(text)
+    return text
+
+
+def _positive(text: str) -> int:
+    if (number := _natural(text)) == 0:
+        raise ValueError(text)
+    return number
+
+
+def _natural(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", text):
+        raise ValueError(text)
+    return int(text)
