@@ -315,6 +315,22 @@ async def test_a_deletion_whose_answer_was_lost_claims_nothing(between: Between,
     assert await store.get("key", collection="one") is None
 
 
+async def test_of_replicas_that_renew_a_record_at_once_one_wins(moto: DynamoDBServer, opened: Open) -> None:
+    replicas = [opened(moto.url) for _ in range(REPLICAS)]
+    for number in range(5):
+        await replicas[0].put("key", {"number": number}, collection="one", ttl=60)
+        entry = await replicas[0].read("key", collection="one")
+        assert entry is not None
+        won = await asyncio.gather(
+            *(
+                replica.replace("key", collection="one", expected=entry, value={"by": by})
+                for by, replica in enumerate(replicas)
+            )
+        )
+        assert sum(won) == 1
+        assert await replicas[0].get("key", collection="one") == {"by": won.index(True)}
+
+
 async def test_an_expired_record_that_dynamodb_still_holds_can_be_claimed_by_nobody(
     moto: DynamoDBServer, store: Engine
 ) -> None:

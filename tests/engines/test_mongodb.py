@@ -117,6 +117,13 @@ async def test_what_is_tried_at_the_start_changes_nothing(stand_in: MongoDBStand
     assert stand_in.dump() == b"{}"
 
 
+async def test_who_only_looks_makes_no_collection(stand_in: MongoDBStandIn, opened: Open) -> None:
+    store = opened(stand_in.url, may_create=False)
+    assert await store.get("key", collection="one") is None
+    assert [key async for key, _ in store.entries("one")] == []
+    assert stand_in.dump() == b"{}"
+
+
 async def test_records_expire_by_an_index(documents: AsyncCollection[dict[str, Any]], store: Engine) -> None:
     await store.put("key", {"a": 1}, collection="one", ttl=60)
     indexes = await documents.index_information()
@@ -195,6 +202,22 @@ async def test_of_replicas_that_take_over_an_expired_record_one_wins(stand_in: M
         )
         assert sum(won) == 1
         assert await replicas[0].get(key, collection="one") == {"by": won.index(True)}
+
+
+async def test_of_replicas_that_renew_a_record_at_once_one_wins(stand_in: MongoDBStandIn, opened: Open) -> None:
+    replicas = [opened(stand_in.url) for _ in range(6)]
+    for number in range(5):
+        await replicas[0].put("key", {"number": number}, collection="one", ttl=60)
+        entry = await replicas[0].read("key", collection="one")
+        assert entry is not None
+        won = await asyncio.gather(
+            *(
+                replica.replace("key", collection="one", expected=entry, value={"by": by})
+                for by, replica in enumerate(replicas)
+            )
+        )
+        assert sum(won) == 1
+        assert await replicas[0].get("key", collection="one") == {"by": won.index(True)}
 
 
 async def test_an_expired_record_that_mongodb_still_holds_can_be_claimed_by_nobody(

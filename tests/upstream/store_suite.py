@@ -1,6 +1,6 @@
 """py-key-value's own tests of a store, for each of ours; scripts/upstream-store-suite.sh brings them and runs this."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,13 @@ import pytest
 from key_value.aio.protocols import AsyncKeyValue
 from tests.stores.base import BaseStoreTests  # type: ignore[import-not-found]  # of py-key-value
 
+from harness.engines import ENGINES, EngineProcess
 from mcp_holdfast.storage import open_store
-from mcp_holdfast.storage.backends import open_backend
+from mcp_holdfast.storage.backends import open_backend, open_engine
 from mcp_holdfast.storage.deadlines import PromptStore
 from mcp_holdfast.storage.journal import JournaledStore, keeping_journal
 from mcp_holdfast.storage.keys import KeyRing
+from mcp_holdfast.storage.sealing import SealedStore
 
 KEYS = KeyRing(("the current secret" * 3,), "test")
 ROTATING = KeyRing(("the next secret" * 3, *KEYS.secrets), "test")
@@ -60,6 +62,25 @@ class TestEachStore(OurStoreTests):
         yield store
         if hasattr(store, "close"):
             await store.close()
+
+
+class TestEachEngine(OurStoreTests):
+    """Redis, Valkey, PostgreSQL, DynamoDB and MongoDB, as they are and sealed."""
+
+    @pytest.fixture(scope="class", params=ENGINES)
+    def engine(
+        self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[EngineProcess]:
+        engine = ENGINES[request.param](tmp_path_factory.mktemp(request.param)).start()
+        yield engine
+        engine.kill()
+
+    @pytest.fixture(params=["as it is", "sealed"])
+    async def store(self, request: pytest.FixtureRequest, engine: EngineProcess) -> AsyncIterator[AsyncKeyValue]:
+        engine.empty()
+        store = open_engine(engine.url)
+        yield SealedStore(store, KEYS) if request.param == "sealed" else store
+        await store.close()
 
 
 class TestAStoreInARequest(OurStoreTests):

@@ -14,6 +14,7 @@ COMMANDS = {
     "backup:backup": "Copy the store into a file while servers run.",
     "backup:restore": "Put a backup into an empty store.",
     "rotation:rotate": "Seal the store with a new key while servers run.",
+    "schema:schema": "Print the SQL that makes an engine's table, for a DBA to run.",
     "upkeep:sweep": "Remove expired records and what was left behind, and tell what was removed so far.",
 }
 

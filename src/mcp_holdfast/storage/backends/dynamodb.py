@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 Item = dict[str, Any]
 
 TRIES = 2
-"""Each with its share of the time: together they must end before the deadline of a storage operation."""
+"""Both end before the deadline of a storage operation."""
 
 MOST_CONNECTIONS = 50
 LARGEST_VALUE = 390 * 1024
@@ -92,8 +92,8 @@ class DynamoDBEngine(Engine, DynamoDBStore):
         if region is None:
             raise EngineProblem("the region is missing: add ?region=, as in eu-central-1, or set AWS_REGION")
         self._options = AioConfig(
-            connect_timeout=CONNECTS_WITHIN / TRIES,
-            read_timeout=ANSWERS_WITHIN / TRIES,
+            connect_timeout=CONNECTS_WITHIN,
+            read_timeout=ANSWERS_WITHIN,
             retries={"mode": "standard", "total_max_attempts": TRIES},
             max_pool_connections=MOST_CONNECTIONS,
         )

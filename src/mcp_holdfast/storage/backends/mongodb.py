@@ -244,6 +244,8 @@ class MongoDBEngine(Engine, MongoDBStore):
         await self._collections_by_name[collection].find_one_and_delete(_unchanged(document))
 
     def _document_of(self, entry: ManagedEntry) -> Document:
+        # Raises SerializationError for what no other store could hold.
+        _ = entry.value_as_json
         return self._adapter.dump_dict(entry=entry)
 
     def _entry_in(self, document: Document) -> ManagedEntry | None:

@@ -15,12 +15,13 @@ from key_value.aio._utils.compound import compound_key, uncompound_key
 from key_value.aio._utils.managed_entry import ManagedEntry
 from key_value.aio._utils.time_to_live import prepare_entry_timestamps
 from key_value.aio.errors import DeserializationError
+from key_value.aio.stores.base import BaseStore
 from key_value.aio.stores.redis import RedisStore
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
@@ -63,6 +64,11 @@ class RedisEngine(Engine, RedisStore):
         self.may_create = may_create
         RedisStore.__init__(self, client=cast("Redis", client_of(url)))
 
+    # One by one: no command may name several keys of a cluster, which are on several nodes.
+    _get_managed_entries = BaseStore._get_managed_entries
+    _put_managed_entries = BaseStore._put_managed_entries
+    _delete_managed_entries = BaseStore._delete_managed_entries
+
     async def exists(self) -> bool:
         await self.setup()
         return True
@@ -96,7 +102,11 @@ class RedisEngine(Engine, RedisStore):
         await self._client.ping()
 
     async def _disconnect(self) -> None:
+        pool = getattr(self._client, "connection_pool", None)
         await self._client.aclose()
+        if isinstance(pool, SentinelConnectionPool):
+            for sentinel in pool.sentinel_manager.sentinels:
+                await sentinel.aclose()
 
     @reported
     async def _get_managed_entry(self, *, key: str, collection: str) -> ManagedEntry | None:

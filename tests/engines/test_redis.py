@@ -1,0 +1,222 @@
+"""What is special about Redis and Valkey: their URLs, TLS, Sentinel and clusters, and what others store there."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+from key_value.aio.errors import KeyValueStoreError
+
+from harness.engines import RedisServer
+from harness.engines.process import HOST
+from harness.engines.redis import ENCODED_PASSWORD, PASSWORD, RedisCluster, RedisWatchedBySentinel, RedisWithTLS
+from mcp_holdfast.storage.backends import Engine, EngineProblem, open_engine
+from mcp_holdfast.storage.backends.engine import QUARANTINE_COLLECTION
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def store(server: RedisServer) -> AsyncIterator[Engine]:
+    server.empty()
+    store = open_engine(server.url)
+    yield store
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis://localhost/zero", "the path /zero is not a database number"),
+        ("redis://localhost/0/1", "is not a database number"),
+        ("redis://localhost:port/0", "is not a host and a port"),
+        ("redis://one,two/0", r"several hosts need \+sentinel or \+cluster"),
+        ("redis://localhost/0?timout=1", "redis-py knows no parameter timout"),
+        ("redis://localhost/0?socket_timeout=soon", "socket_timeout"),
+        ("redis+sentinel://localhost", "the service that Sentinel watches"),
+        ("redis+sentinel://localhost/mymaster/x", "is not a database number"),
+        ("redis+cluster://localhost/3", "a cluster has database 0 only"),
+    ],
+)
+def test_a_wrong_url_is_refused_before_anything_is_reached(url: str, says: str) -> None:
+    with pytest.raises(EngineProblem, match=says):
+        open_engine(url)
+
+
+async def test_a_wrong_password_is_an_outage_that_says_so(server: RedisServer) -> None:
+    store = open_engine(server.url.replace(ENCODED_PASSWORD, "another"))
+    with pytest.raises(KeyValueStoreError, match=r"(?i)password") as refused:
+        await store.get("key", collection="one")
+    assert PASSWORD not in str(refused.value)
+    await store.close()
+
+
+async def test_parameters_of_the_query_are_heeded(server: RedisServer) -> None:
+    store = open_engine(f"{server.url}?db=3&socket_timeout=2")
+    await store.put("key", {"a": 1}, collection="one")
+    other = open_engine(server.url)
+    assert await other.get("key", collection="one") is None
+    await other.close()
+    await store.close()
+
+
+@pytest.mark.parametrize("planted", ["no json", "[]", '{"value": 1}', '{"version": 1, "expires_at": "yesterday"}'])
+async def test_what_is_no_record_is_set_aside_and_a_miss(store: Engine, server: RedisServer, planted: str) -> None:
+    with server.client() as client:
+        client.set("one::key", planted)
+    assert await store.get("key", collection="one") is None
+    assert await store.count(QUARANTINE_COLLECTION, at_most=5) == 1
+    assert await store.add("key", {"a": 1}, collection="one")
+
+
+async def test_what_is_no_text_is_a_miss(store: Engine, server: RedisServer) -> None:
+    with server.client() as client:
+        client.lpush("one::key", "a", "b")
+    assert await store.get("key", collection="one") is None
+    assert await store.add("key", {"a": 1}, collection="one")
+
+
+async def test_what_others_keep_there_stays_and_is_not_ours(store: Engine, server: RedisServer) -> None:
+    with server.client() as client:
+        client.set("another application", "its value")
+        client.lpush("a::list", "of theirs")
+    await store.put("key", {"a": 1}, collection="one")
+    assert await store.collection_names() == ["one"]
+    with server.client() as client:
+        assert client.get("another application") == "its value"
+
+
+async def test_an_answer_that_was_lost_does_not_lose_the_claim(server: RedisServer) -> None:
+    """The client sends a command once more when its connection breaks; the first one was done."""
+    server.empty()
+    async with CutLine(server.port) as line:
+        store = open_engine(server.url.replace(f":{server.port}/", f":{line.port}/"))
+        await store.setup()
+        line.cut_next_answer()
+        assert await store.add("key", {"a": 1}, collection="one", ttl=60)
+        assert line.cuts == 1
+        assert not await store.add("key", {"a": 2}, collection="one", ttl=60)
+        await store.close()
+
+
+class CutLine:
+    """Stands between a client and a server, and closes the connection instead of handing an answer on."""
+
+    def __init__(self, port: int) -> None:
+        self.cuts = 0
+        self._to = port
+        self._armed = False
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, HOST, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    def cut_next_answer(self) -> None:
+        self._armed = True
+
+    async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        server, to_server = await asyncio.open_connection(HOST, self._to)
+        forward = asyncio.create_task(self._forward(client, to_server))
+        while answer := await server.read(65536):
+            if self._armed:
+                self._armed = False
+                self.cuts += 1
+                break
+            to_client.write(answer)
+            await to_client.drain()
+        forward.cancel()
+        to_client.close()
+        to_server.close()
+
+    async def _forward(self, client: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
+        while command := await client.read(65536):
+            to_server.write(command)
+            await to_server.drain()
+        to_server.close()
+
+
+async def test_a_server_that_may_drop_records_is_warned_of(store: Engine, server: RedisServer) -> None:
+    assert await store.warnings() == []
+    with server.client() as client:
+        client.config_set("maxmemory", "100mb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("appendonly", "no")
+        try:
+            dropped, lost = await store.warnings()
+        finally:
+            client.config_set("maxmemory", "0")
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("appendonly", "yes")
+    assert "maxmemory-policy allkeys-lru" in dropped
+    assert "appendonly yes" in lost
+
+
+async def test_tls_is_verified(tmp_path: Path) -> None:
+    server = RedisWithTLS(tmp_path / "redis").start()
+    try:
+        trusting = open_engine(server.url)
+        await trusting.put("key", {"a": 1}, collection="one")
+        assert await trusting.get("key", collection="one") == {"a": 1}
+        await trusting.close()
+        for distrusting in (server.url_without_authority, server.url_of_another_host):
+            store = open_engine(distrusting)
+            with pytest.raises(KeyValueStoreError, match=r"(?i)certificate"):
+                await store.get("key", collection="one")
+            await store.close()
+    finally:
+        server.kill()
+
+
+async def test_a_cluster_keeps_records(tmp_path: Path) -> None:
+    cluster = RedisCluster(tmp_path).start()
+    try:
+        store = open_engine(cluster.url)
+        for number in range(50):
+            assert await store.add(f"key {number}", {"n": number}, collection="one", ttl=60)
+        assert not await store.add("key 0", {"n": 0}, collection="one", ttl=60)
+        assert len([key async for key, _ in store.entries("one")]) == 50
+        assert await store.collection_names() == ["one"]
+        entry = await store.read("key 1", collection="one")
+        assert entry is not None
+        assert await store.replace("key 1", collection="one", expected=entry, value={"n": -1})
+        other = await store.read("key 2", collection="one")
+        assert other is not None
+        await store.set_aside("key 2", collection="one", entry=other)
+        assert await store.get_many(["key 1", "key 2"], collection="one") == [{"n": -1}, None]
+        assert await store.delete("key 3", collection="one")
+        assert await store.warnings() == []
+        await store.close()
+    finally:
+        cluster.kill()
+
+
+async def test_sentinel_leads_to_the_primary_of_now(tmp_path: Path) -> None:
+    watched = RedisWatchedBySentinel(tmp_path).start()
+    try:
+        store = open_engine(watched.url)
+        await store.put("key", {"a": 1}, collection="one")
+        watched.primary.kill()
+        refused = 0
+        while True:
+            try:
+                await store.put("key", {"a": 2}, collection="one")
+                break
+            except KeyValueStoreError:
+                refused += 1
+                await asyncio.sleep(0.2)
+        assert refused > 0
+        assert await store.get("key", collection="one") == {"a": 2}
+        await store.close()
+    finally:
+        watched.kill()

@@ -1,0 +1,120 @@
+"""Which engine a server uses: by one URL, or by the variables that exasol documents."""
+
+import pytest
+
+from mcp_holdfast.engine_urls import EXAMPLES, shown, url_of_exasol
+from unit.test_settings import only_problem_of, problems_of, settings_of
+
+KEYS = {"HOLDFAST_STORAGE_KEY": "k" * 32, "HOLDFAST_SIGNING_KEY": "s" * 32}
+
+
+@pytest.mark.parametrize(
+    ("url", "backend"),
+    [
+        *((example, backend) for backend, example in EXAMPLES.items()),
+        ("redis+cluster://one:7000,two:7000", "redis"),
+        ("valkeys+sentinel://one,two/mymaster/0", "valkey"),
+        ("postgres://localhost/db", "postgresql"),
+        ("mongodb://localhost", "mongodb"),
+    ],
+)
+def test_a_url_alone_says_which_backend_it_is_for(url: str, backend: str) -> None:
+    settings = settings_of(HOLDFAST_STORAGE_URL=url, **KEYS)
+    assert settings.backend == backend
+    assert settings_of(HOLDFAST_STORAGE=backend, HOLDFAST_STORAGE_URL=url, **KEYS) == settings
+    assert url not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("environ", "variable", "says"),
+    [
+        ({"HOLDFAST_STORAGE_URL": "localhost:6379"}, "HOLDFAST_STORAGE_URL", "does not begin with one of redis"),
+        ({"HOLDFAST_STORAGE_URL": "mysql://h/db"}, "HOLDFAST_STORAGE_URL", "does not begin with one of redis"),
+        ({"HOLDFAST_STORAGE": "redis"}, "HOLDFAST_STORAGE_URL", "is not set, and redis is reached by it"),
+        (
+            {"HOLDFAST_STORAGE": "redis", "HOLDFAST_STORAGE_URL": "postgresql://h/db"},
+            "HOLDFAST_STORAGE_URL",
+            "begins with postgresql, which is not redis",
+        ),
+        (
+            {"HOLDFAST_STORAGE": "filetree", "HOLDFAST_STORAGE_URL": "redis://h"},
+            "HOLDFAST_STORAGE_URL",
+            "names an engine, but the filetree backend is chosen",
+        ),
+        (
+            {"HOLDFAST_STORAGE_URL": "redis://h", "EXA_MCP_OAUTH_REDIS_HOST": "h"},
+            "HOLDFAST_STORAGE_URL",
+            "is set, and so is EXA_MCP_OAUTH_REDIS_HOST",
+        ),
+        (
+            {"HOLDFAST_STORAGE": "redis", "EXA_MCP_OAUTH_REDIS_URL": "h:6379"},
+            "EXA_MCP_OAUTH_REDIS_URL",
+            "does not begin with one of redis",
+        ),
+        ({"HOLDFAST_STORAGE": "mongodb", "EXA_MCP_OAUTH_MONGODB_DB_NAME": "d"}, "HOLDFAST_STORAGE_URL", "is not set"),
+        ({"HOLDFAST_STORAGE_URL": "redis://h", "HOLDFAST_STORAGE_WAIT": "soon"}, "HOLDFAST_STORAGE_WAIT", "duration"),
+        ({"HOLDFAST_STORAGE_URL": "redis://h", "HOLDFAST_STORAGE_WAIT": "2h"}, "HOLDFAST_STORAGE_WAIT", "3600"),
+    ],
+)
+def test_what_contradicts_itself_is_an_error(environ: dict[str, str], variable: str, says: str) -> None:
+    problem = only_problem_of(**environ, **KEYS)
+    assert problem.startswith(f"{variable}: ")
+    assert says in problem
+
+
+def test_an_engine_needs_keys_that_are_given() -> None:
+    problems = problems_of(HOLDFAST_STORAGE_URL="redis://localhost")
+    assert [problem.variable for problem in problems] == ["HOLDFAST_STORAGE_KEY", "HOLDFAST_SIGNING_KEY"]
+
+
+def test_a_wrong_url_is_not_printed() -> None:
+    assert "secret" not in only_problem_of(HOLDFAST_STORAGE_URL="mysql://user:secret@host", **KEYS)
+
+
+@pytest.mark.parametrize(
+    ("backend", "given", "url"),
+    [
+        ("redis", {"REDIS_URL": "rediss://h/1"}, "rediss://h/1"),
+        ("redis", {"REDIS_HOST": "h"}, "redis://h:6379/0"),
+        ("redis", {"REDIS_PASSWORD": "p@s/s"}, "redis://:p%40s%2Fs@localhost:6379/0"),
+        ("redis", {"REDIS_HOST": "::1", "REDIS_PORT": "7", "REDIS_DB": "2"}, "redis://[::1]:7/2"),
+        ("dynamodb", {"DYNAMODB_TABLE_NAME": "t"}, "dynamodb://t"),
+        (
+            "dynamodb",
+            {"DYNAMODB_TABLE_NAME": "t", "DYNAMODB_REGION_NAME": "r", "DYNAMODB_ENDPOINT_URL": "http://h:1"},
+            "dynamodb://t?region=r&endpoint_url=http%3A%2F%2Fh%3A1",
+        ),
+        (
+            "dynamodb",
+            {
+                "DYNAMODB_TABLE_NAME": "t",
+                "DYNAMODB_AWS_ACCESS_KEY_ID": "a",
+                "DYNAMODB_AWS_SECRET_ACCESS_KEY": "s/+",
+                "DYNAMODB_AWS_SESSION_TOKEN": "t=",
+            },
+            "dynamodb://a:s%2F%2B@t?session_token=t%3D",
+        ),
+        ("dynamodb", {"DYNAMODB_REGION_NAME": "r"}, None),
+        ("mongodb", {"MONGODB_URL": "mongodb://h/d?w=1"}, "mongodb://h/d?w=1"),
+        ("mongodb", {"MONGODB_URL": "mongodb://h", "MONGODB_DB_NAME": "d"}, "mongodb://h/d"),
+        (
+            "mongodb",
+            {"MONGODB_URL": "mongodb://u:p@h/users", "MONGODB_DB_NAME": "d"},
+            "mongodb://u:p@h/d?authSource=users",
+        ),
+        ("mongodb", {}, None),
+    ],
+)
+def test_exasols_variables_mean_what_they_mean_there(backend: str, given: dict[str, str], url: str | None) -> None:
+    values = {f"EXA_MCP_OAUTH_{name}": value for name, value in given.items()}
+    assert url_of_exasol(backend, values) == url
+    if url is not None:
+        settings = settings_of(EXA_MCP_OAUTH_STORAGE_BACKEND=backend, **values, **KEYS)
+        assert settings.storage_url is not None
+        assert settings.storage_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize("url", ["redis://user:secret@h:1/0?password=secret", "postgresql://h/db?password=secret"])
+def test_a_url_is_shown_without_what_is_secret(url: str) -> None:
+    assert "secret" not in shown(url)
+    assert "h" in shown(url)
