@@ -39,6 +39,16 @@ def say(record_property: Callable[[str, object], None]) -> Say:
     return lambda title, heading, line: record_property("said", [title, heading, line])
 
 
+@pytest.fixture
+def open_path(tmp_path: Path) -> Path:
+    """A directory for one test that every user of this machine can look into."""
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory.stat().st_mode & 0o001:
+            break
+        directory.chmod(0o755)
+    return tmp_path
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     tables: dict[str, dict[str, list[str]]] = {}
     for title, heading, line in _said(terminalreporter):

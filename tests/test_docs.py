@@ -27,7 +27,7 @@ from mcp_holdfast.settings import (
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-WRITTEN_BY_THE_READER = "compose/.env"
+WRITTEN_BY_THE_READER = {"compose/.env", "kubernetes/mine/kustomization.yaml"}
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -64,8 +64,8 @@ def test_every_link_and_path_leads_somewhere(page: Path) -> None:
     text = page.read_text()
     links = [link for link in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", text) for link in link if link]
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
-    paths = re.findall(r"`((?:tests|src|compose|fargate|patches|docs)/[\w./-]*)`", text)
-    missing += [path for path in paths if path != WRITTEN_BY_THE_READER and not (ROOT / path).exists()]
+    paths = re.findall(r"`((?:tests|src|compose|fargate|kubernetes|patches|docs)/[\w./-]*)`", text)
+    missing += [path for path in paths if path not in WRITTEN_BY_THE_READER and not (ROOT / path).exists()]
     assert missing == []
 
 
@@ -85,6 +85,7 @@ def test_every_provider_example_is_complete(block: str, tmp_path: Path) -> None:
 class TestEveryCommandThatIsShown:
     """`make up` is run by tests/container/test_up.py and `make test` runs this; the others are run here.
 
+    All that is about compose/replicas.yaml and its secrets is run by tests/container/test_replicas.py.
     They get another name, port and volume, so that they disturb nothing that runs on this machine.
     """
 
@@ -130,13 +131,16 @@ class TestEveryCommandThatIsShown:
 
     def test_is_run_by_one_of_these(self) -> None:
         run = {"make up", "make test", "docker logs holdfast", *self.started(), *self.composed(), *self.checked()}
-        assert set(commands()) == run | set(self.beside_a_server())
+        assert set(commands()) == run | set(self.beside_a_server()) | set(self.about_replicas())
 
     def started(self) -> list[str]:
         return [command for command in commands() if command.startswith("docker run --detach")]
 
     def composed(self) -> list[str]:
-        return [command for command in commands() if command.startswith("docker compose")]
+        return [command for command in commands() if command.startswith("docker compose --file compose/local.yaml")]
+
+    def about_replicas(self) -> list[str]:
+        return [command for command in commands() if re.search(r"compose/(replicas\.yaml|secrets)", command)]
 
     def checked(self) -> list[str]:
         return [command for command in commands() if command.endswith("holdfast check")]
@@ -148,20 +152,18 @@ class TestEveryCommandThatIsShown:
             if command.startswith(("docker exec", "docker run --rm")) and command not in self.checked()
         ]
 
-    def test_docker_run(self, tmp_path: Path) -> None:
+    def test_docker_run(self, open_path: Path) -> None:
         first, *others = self.started()
         self.run(first)
         self.ready()
         assert "Sign-in PIN: " in self.run("docker logs holdfast")
         for command in self.beside_a_server():
-            told = self.run(command.replace("holdfast.backup", str(tmp_path / "backup")))
+            told = self.run(command.replace("holdfast.backup", str(open_path / "backup")))
             assert re.search(r"^(session|client id|now)  |^\d+ records; ", told, flags=re.MULTILINE)
-        (tmp_path / "server.py").write_text("from fastmcp import FastMCP\nmcp = FastMCP('Mine')\n")
-        for directory in (tmp_path, *tmp_path.parents[:2]):
-            directory.chmod(0o755)
+        (open_path / "server.py").write_text("from fastmcp import FastMCP\nmcp = FastMCP('Mine')\n")
         for other in others:
             docker("rm", "--force", self.name)
-            self.run(other.replace("$PWD", str(tmp_path)))
+            self.run(other.replace("$PWD", str(open_path)))
             self.ready()
 
     def test_docker_compose(self) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 from fastmcp import FastMCP
 from fastmcp.server.auth.auth import AuthProvider, OAuthProvider
 from fastmcp.server.auth.oauth_proxy import OAuthProxy
-from key_value.aio.protocols import AsyncKeyValue
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
@@ -36,7 +35,9 @@ from mcp_holdfast.http.health import Readiness, health_routes
 from mcp_holdfast.http.limits import AuthorizationLimits, OAuthBodyLimit
 from mcp_holdfast.http.outage import OutageAnswer
 from mcp_holdfast.http.registration import RegistrationLimits
+from mcp_holdfast.http.stopping import ListeningStreams, Stopping
 from mcp_holdfast.payload import load_payload
+from mcp_holdfast.payload.conversation import refuse_conversations
 from mcp_holdfast.report import report_start
 from mcp_holdfast.settings import (
     ConfigurationError,
@@ -50,10 +51,11 @@ from mcp_holdfast.storage.atomic import AtomicStore, Leases
 from mcp_holdfast.storage.deadlines import PromptStore
 from mcp_holdfast.storage.journal import JournaledStore
 from mcp_holdfast.storage.keys import KeyRing
+from mcp_holdfast.storage.locations import location_of
 from mcp_holdfast.storage.opening import OpenStore, key_rings, look_at_store, open_for_server
 from mcp_holdfast.storage.replicas import HostName
 from mcp_holdfast.storage.sweeper import Sweeper
-from mcp_holdfast.storage.volume import mount_of, volume_problems
+from mcp_holdfast.storage.volume import mount_of
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +103,9 @@ def plan(environ: MutableMapping[str, str]) -> Plan:
     environment, problems = read_environment(environ)
     environ.update({name: environment.values[name] for name in environment.origins})
     settings, more = load_settings(environment)
-    problems += [*more, *volume_problems(settings.home, settings.backend)]
+    problems += more
+    location = location_of(settings)
+    problems += location.problems() if location else []
     status = StorageStatus(settings)
     provider, payload = None, None
     try:
@@ -146,9 +150,14 @@ def start(plan: Plan, *, workers: int) -> Starlette:
     login = plan.payload.auth = _build_login(plan, JournaledStore(store), keys.signing, other_keys, allow_list)
     shields = Shield(), Shield()
     layers = _login_layers(login, store, shields, settings, allow_list) if isinstance(login, OAuthProvider) else []
-    asyncio.run(report_start(settings, keys, opened.backend, _what_runs(plan)))
+    asyncio.run(report_start(location_of(settings), keys, opened.backend, _what_runs(plan)))
     # Sessions live in one process; with several, each request must be able to go to any of them.
-    mcp = plan.payload.http_app(path=MCP_PATH, stateless_http=workers > 1)
+    is_stateless = workers > 1 or settings.replicas
+    if is_stateless:
+        refuse_conversations(plan.payload)
+    stopping = Stopping()
+    plan.payload.middleware.insert(0, stopping)
+    mcp = plan.payload.http_app(path=MCP_PATH, stateless_http=is_stateless)
     sweeper = Sweeper(store, opened.backend, interval=settings.sweep_interval, quarantine=settings.quarantine)
 
     is_shared = settings.backend == "filetree" and mount_of(settings.home).is_network
@@ -157,15 +166,22 @@ def start(plan: Plan, *, workers: int) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[Any]:
         async with mcp.lifespan(app) as state, sweeper.in_background(), told_apart():
+            stopping.begin_at_sigterm()
             yield state
             await asyncio.gather(*(shield.drain() for shield in shields))
+        await store.close()
 
     outage_answer = partial(OutageAnswer, server_name=plan.payload.name)
     if isinstance(login, OAuthProxy):
         outage_answer = partial(outage_answer, callback_path=login._redirect_path)
     return Starlette(
         routes=[*health_routes(readiness), Mount("/", mcp)],
-        middleware=[Middleware(outage_answer), Middleware(OAuthBodyLimit), *layers],
+        middleware=[
+            Middleware(ListeningStreams, path=MCP_PATH, stopping=stopping),
+            Middleware(outage_answer),
+            Middleware(OAuthBodyLimit),
+            *layers,
+        ],
         lifespan=lifespan,
     )
 
@@ -254,7 +270,7 @@ def _login_layers(
 
 
 def _build_login(
-    plan: Plan, store: AsyncKeyValue, ring: KeyRing, other_keys: Sequence[bytes], allow_list: RedirectAllowList
+    plan: Plan, store: JournaledStore, ring: KeyRing, other_keys: Sequence[bytes], allow_list: RedirectAllowList
 ) -> AuthProvider | None:
     settings = plan.settings
     if plan.payload.auth is not None:
@@ -272,11 +288,11 @@ def _build_login(
 
 
 def _build_local_login(
-    settings: Settings, store: AsyncKeyValue, ring: KeyRing, name: str, allow_list: RedirectAllowList
+    settings: Settings, store: JournaledStore, ring: KeyRing, name: str, allow_list: RedirectAllowList
 ) -> LocalLogin:
     pin = PinCheck(store)
     given = settings.pin.get_secret_value() if settings.pin else None
-    made_up = asyncio.run(pin.prepare(given, made_up=made_up_pin(ring)))
+    made_up = asyncio.run(_prepared(pin, store, given, made_up_pin(ring)))
     if made_up is not None:
         logging.getLogger(logs.SHOWN_ONCE).info(
             "Sign-in PIN: %s (shown once; set HOLDFAST_PIN to choose your own)", made_up
@@ -300,7 +316,16 @@ def _build_local_login(
     )
 
 
+async def _prepared(pin: PinCheck, store: JournaledStore, given: str | None, made_up: str) -> str | None:
+    """Leaves no connection open: gunicorn forks its workers afterwards."""
+    try:
+        return await pin.prepare(given, made_up=made_up)
+    finally:
+        await store.close()
+
+
 def _what_runs(plan: Plan) -> dict[str, str]:
     base_url = plan.provider.arguments.get("base_url") if plan.provider else None
-    url = f"{base_url or plan.settings.base_url}{MCP_PATH}"
-    return {"server": plan.server, "login": plan.settings.provider, "url": url}
+    settings = plan.settings
+    url = f"{base_url or settings.base_url}{MCP_PATH}"
+    return {"server": plan.server, "login": settings.provider, "url": url, "storage": settings.backend}

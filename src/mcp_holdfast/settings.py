@@ -25,6 +25,17 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from mcp_holdfast.engine_urls import (
+    BACKEND_OF_SCHEME,
+    ENGINES,
+    EXAMPLES,
+    EXASOL_NAMES,
+    EXASOL_PREFIX,
+    backend_of,
+    exasol_variables,
+    url_of_exasol,
+)
+
 EXIT_CONFIG = 78
 """Exit status for a configuration that cannot work (EX_CONFIG of sysexits.h)."""
 
@@ -241,6 +252,13 @@ def _check_proxies(value: str) -> str:
     return value
 
 
+def _check_storage_url(url: SecretStr) -> SecretStr:
+    if backend_of(url.get_secret_value()) is None:
+        schemes = ", ".join(BACKEND_OF_SCHEME)
+        raise PydanticCustomError("url", "does not begin with one of {schemes} and ://", {"schemes": schemes})
+    return url
+
+
 def _split(value: Any) -> Any:
     return [part for part in re.split(r"[\s,]+", value) if part] if isinstance(value, str) else value
 
@@ -299,7 +317,7 @@ Keys = Annotated[tuple[Key, ...], BeforeValidator(_split)]
 RedirectPatterns = Annotated[
     tuple[Annotated[str, AfterValidator(_check_redirect_pattern)], ...], BeforeValidator(_split)
 ]
-Backend = Literal["filetree", "memory", "disk"]
+Backend = Literal["filetree", "memory", "disk", "redis", "valkey", "postgresql", "dynamodb", "mongodb"]
 
 
 def variable(*names: str, default: Any) -> Any:
@@ -321,6 +339,10 @@ class Settings(BaseModel):
         "MCP_OAUTH_STORAGE_BACKEND",
         default="filetree",
     )
+    storage_url: Annotated[SecretStr, AfterValidator(_check_storage_url)] | None = variable(
+        "HOLDFAST_STORAGE_URL", default=None
+    )
+    storage_wait: Annotated[DurationOrOff, Field(le=3600)] = variable("HOLDFAST_STORAGE_WAIT", default=0)
     storage_key: Key | None = variable("HOLDFAST_STORAGE_KEY", default=None)
     storage_key_previous: Keys = variable("HOLDFAST_STORAGE_KEY_PREVIOUS", default=())
     signing_key: Key | None = variable("HOLDFAST_SIGNING_KEY", default=None)
@@ -352,6 +374,7 @@ class Settings(BaseModel):
     workers: Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=512)] = variable(
         "WEB_CONCURRENCY", default=1
     )
+    replicas: bool = variable("HOLDFAST_REPLICAS", default=False)
     port: Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=65535)] = variable("PORT", default=8000)
     forwarded_allow_ips: Annotated[str, AfterValidator(_check_proxies)] = variable(
         "FORWARDED_ALLOW_IPS", default="127.0.0.1"
@@ -390,6 +413,7 @@ def load_settings(environment: Environment) -> tuple[Settings, list[Problem]]:
             if variable_name in environment.values:
                 given[name] = environment.values[variable_name]
                 break
+    _complete_storage(given, environment)
     try:
         settings = Settings.model_validate(given, by_name=True)
     except ValidationError as error:
@@ -397,6 +421,52 @@ def load_settings(environment: Environment) -> tuple[Settings, list[Problem]]:
         wrong = {str(detail["loc"][0]) for detail in error.errors()}
         settings = Settings.model_validate({name: given[name] for name in given.keys() - wrong}, by_name=True)
     return settings, [*problems, *_contradictions(settings, environment)]
+
+
+def _exasol_names() -> list[str]:
+    return [f"{EXASOL_PREFIX}{name}" for names in EXASOL_NAMES.values() for name in names]
+
+
+def _complete_storage(given: dict[str, str], environment: Environment) -> None:
+    """A URL says which backend it is for; where there is none, exasol's own variables may name the engine."""
+    if "storage_url" in given:
+        given.setdefault("backend", backend_of(given["storage_url"]) or "filetree")
+    elif (backend := _backend_name(given.get("backend", ""))) in EXASOL_NAMES:
+        url = url_of_exasol(backend, environment.values)
+        if url is not None:
+            given["storage_url"] = url
+
+
+def _engine_problems(settings: Settings, environment: Environment) -> list[Problem]:
+    """What is missing for a backend that is reached over the network, or contradicts it."""
+    backend, url = settings.backend, settings.storage_url
+    if backend not in ENGINES:
+        if url is None:
+            return []
+        what = f"names an engine, but the {backend} backend is chosen"
+        return [Problem("HOLDFAST_STORAGE_URL", what, "Remove EXA_MCP_STORAGE_BACKEND, or HOLDFAST_STORAGE_URL")]
+    problems = []
+    example = f"Set it, as in {EXAMPLES[backend]}"
+    is_given = "HOLDFAST_STORAGE_URL" in environment.values or (
+        backend in EXASOL_NAMES and url_of_exasol(backend, environment.values) is not None
+    )
+    if not is_given:
+        problems.append(Problem("HOLDFAST_STORAGE_URL", f"is not set, and {backend} is reached by it", example))
+    elif url is not None and backend_of(url.get_secret_value()) != backend:
+        scheme = url.get_secret_value().partition("://")[0]
+        problems.append(Problem("HOLDFAST_STORAGE_URL", f"begins with {scheme}, which is not {backend}", example))
+    also = exasol_variables(backend, environment.values)
+    if also and "HOLDFAST_STORAGE_URL" in environment.values:
+        what = f"is set, and so is {' and '.join(also)}"
+        problems.append(Problem("HOLDFAST_STORAGE_URL", what, "Keep HOLDFAST_STORAGE_URL alone"))
+    for variable_name, key in (
+        ("HOLDFAST_STORAGE_KEY", settings.storage_key),
+        ("HOLDFAST_SIGNING_KEY", settings.signing_key),
+    ):
+        if key is None and variable_name not in environment.values:
+            what = f"is not set, and with {backend} there may be no volume that could keep one"
+            problems.append(Problem(variable_name, what, "Make one with: openssl rand -base64 32"))
+    return problems
 
 
 def _unknown_variables(environment: Environment) -> list[Problem]:
@@ -418,11 +488,14 @@ def _disagreements(names: tuple[str, ...], environment: Environment, normalise: 
 
 
 REMEDIES = {
-    "EXA_MCP_STORAGE_BACKEND": "Choose filetree (the default), disk (also called sqlite) or memory",
+    "EXA_MCP_STORAGE_BACKEND": "Choose filetree (the default), disk (also called sqlite), memory, redis, valkey, "
+    "postgresql, dynamodb or mongodb",
+    "HOLDFAST_STORAGE_URL": f"Write it as in {EXAMPLES['postgresql']}",
     "HOLDFAST_ALLOW_ANONYMOUS": "Write true or false",
     "HOLDFAST_REDIRECT_URIS": "Give redirect URIs separated by commas, as in https://app.example.com/oauth/callback; "
     "a * stands for any part of the path",
     "WEB_CONCURRENCY": "Give the number of worker processes, 1 to 512",
+    "HOLDFAST_REPLICAS": "Write true where any of several replicas may get any request of a client, else false",
     "PORT": "Give a TCP port, 1 to 65535",
     "FORWARDED_ALLOW_IPS": "Give the addresses of your proxies, separated by commas, as in 10.0.0.0/16",
     "LOG_LEVEL": "Choose debug, info, warning or error",
@@ -434,7 +507,7 @@ def _problems_of(error: ValidationError, environment: Environment) -> list[Probl
     problems = []
     for detail in error.errors(include_url=False, include_input=False):
         names = variables_of(Settings.model_fields[str(detail["loc"][0])])
-        name = next(name for name in names if name in environment.values)
+        name = next(name for name in [*names, *_exasol_names()] if name in environment.values)
         what = (
             detail["msg"]
             if detail["type"] in {"duration", "url", "key", "pin", "number", "proxies", "redirect"}
@@ -456,6 +529,10 @@ def _contradictions(settings: Settings, environment: Environment) -> list[Proble
             )
         )
     problems.extend(memory_problems(settings.backend, settings.workers))
+    if settings.replicas and settings.backend == "memory":
+        what = "replicas cannot share the memory backend: each would know only its own sign-ins"
+        problems.append(Problem("HOLDFAST_REPLICAS", what, "Remove it, or use EXA_MCP_STORAGE_BACKEND=filetree"))
+    problems.extend(_engine_problems(settings, environment))
     for key in ("HOLDFAST_STORAGE_KEY", "HOLDFAST_SIGNING_KEY"):
         if f"{key}_PREVIOUS" in environment.values and key not in environment.values:
             problems.append(

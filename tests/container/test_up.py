@@ -77,18 +77,16 @@ def test_a_wrong_setting_is_named_and_leaves_a_running_server_alone(make: Make, 
     assert client.call().status_code == 200
 
 
-def test_every_setting_reaches_the_server(make: Make, sign_in: SignIn, port: int, tmp_path: Path) -> None:
-    (tmp_path / "pin").write_text("a pin, with $signs\n")
-    (tmp_path / "pin").chmod(0o644)
-    (tmp_path / "my_server.py").write_text(
+def test_every_setting_reaches_the_server(make: Make, sign_in: SignIn, port: int, open_path: Path) -> None:
+    (open_path / "pin").write_text("a pin, with $signs\n")
+    (open_path / "pin").chmod(0o644)
+    (open_path / "my_server.py").write_text(
         "from fastmcp import FastMCP\nmine = FastMCP('Mine')\n@mine.tool\ndef hello() -> str:\n    return 'hello'\n"
     )
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o755)
     result = make(
         "up",
-        HOLDFAST_PIN_FILE=str(tmp_path / "pin"),
-        HOLDFAST_SERVER=f"{tmp_path}/my_server.py:mine",
+        HOLDFAST_PIN_FILE=str(open_path / "pin"),
+        HOLDFAST_SERVER=f"{open_path}/my_server.py:mine",
         HOLDFAST_ACCESS_TOKEN_LIFETIME="30m",
         LOG_FORMAT="json",
     )

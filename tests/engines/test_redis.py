@@ -1,6 +1,7 @@
 """What is special about Redis and Valkey: their URLs, TLS, Sentinel and clusters, and what others store there."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Self
@@ -9,8 +10,8 @@ import pytest
 from key_value.aio.errors import KeyValueStoreError
 
 from harness.engines import RedisServer
-from harness.engines.process import HOST
-from harness.engines.redis import ENCODED_PASSWORD, PASSWORD, RedisCluster, RedisWatchedBySentinel, RedisWithTLS
+from harness.engines.process import HOST, ROOT
+from harness.engines.redis import ENCODED_PASSWORD, PASSWORD, USER, RedisCluster, RedisWatchedBySentinel, RedisWithTLS
 from mcp_holdfast.storage.backends import Engine, EngineProblem, open_engine
 from mcp_holdfast.storage.backends.engine import QUARANTINE_COLLECTION
 
@@ -80,6 +81,22 @@ async def test_what_is_no_text_is_a_miss(store: Engine, server: RedisServer) -> 
         client.lpush("one::key", "a", "b")
     assert await store.get("key", collection="one") is None
     assert await store.add("key", {"a": 1}, collection="one")
+
+
+async def test_the_rights_that_the_docs_name_are_enough(server: RedisServer) -> None:
+    server.empty()
+    (rights,) = re.findall(r"The user needs `([^`]+)`", (ROOT / "docs/engines.md").read_text())
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "modest", "reset", "on", f">{PASSWORD}", "~*", *rights.split())
+    store = open_engine(server.url.replace(f"//{USER}:", "//modest:"))
+    assert await store.warnings() == []
+    assert await store.add("key", {"a": 1}, collection="one", ttl=60)
+    entry = await store.read("key", collection="one")
+    assert entry is not None
+    assert await store.replace("key", collection="one", expected=entry, value={"a": 2})
+    assert [key async for key, _ in store.entries("one")] == ["key"]
+    assert await store.delete("key", collection="one")
+    await store.close()
 
 
 async def test_what_others_keep_there_stays_and_is_not_ours(store: Engine, server: RedisServer) -> None:

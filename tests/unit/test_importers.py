@@ -495,10 +495,8 @@ def as_nobody() -> Iterator[None]:
         os.seteuid(user)
 
 
-def test_a_file_that_may_not_be_read_is_refused_with_the_reason(tmp_path: Path) -> None:
-    file = vault_mcp(tmp_path)
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o755)
+def test_a_file_that_may_not_be_read_is_refused_with_the_reason(open_path: Path) -> None:
+    file = vault_mcp(open_path)
     file.chmod(0)
     with as_nobody(), pytest.raises(SourceProblem, match=r"cannot be read: Permission denied"):
         read_source(file)

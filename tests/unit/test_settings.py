@@ -71,6 +71,7 @@ def test_empty_variables_count_as_unset() -> None:
         ("HOLDFAST_REFRESH_GRACE", "soon", "is not a duration"),
         ("WEB_CONCURRENCY", "0", "1 to 512"),
         ("WEB_CONCURRENCY", "two", "1 to 512"),
+        ("HOLDFAST_REPLICAS", "3", "Write true where any of several replicas may get any request"),
         ("PORT", "65536", "1 to 65535"),
         ("PORT", "8000.0", "is not a whole number"),
         ("FORWARDED_ALLOW_IPS", "the proxy", "addresses of your proxies"),
@@ -163,6 +164,11 @@ def test_two_aliases_may_say_the_same() -> None:
 )
 def test_every_alias_of_the_backend_works(variable: str) -> None:
     assert settings_of(**{variable: "memory"}).backend == "memory"
+
+
+def test_memory_is_refused_with_several_replicas() -> None:
+    problem = only_problem_of(EXA_MCP_STORAGE_BACKEND="memory", HOLDFAST_REPLICAS="1")
+    assert problem.startswith("HOLDFAST_REPLICAS: replicas cannot share the memory backend")
 
 
 def test_memory_is_refused_with_several_workers() -> None:

@@ -54,16 +54,13 @@ def test_a_read_only_volume_is_refused(small_volume: Path) -> None:
     assert "Read-only file system" in only_problem(small_volume)
 
 
-def test_a_volume_of_another_user_is_refused_with_both_named(tmp_path: Path) -> None:
-    (tmp_path / "theirs").mkdir(mode=0o700)
+def test_a_volume_of_another_user_is_refused_with_both_named(open_path: Path) -> None:
+    (open_path / "theirs").mkdir(mode=0o700)
     code = (
         "import os, sys; from pathlib import Path; from mcp_holdfast.storage.volume import volume_problems;"
         "os.setgid(12345); os.setuid(12345); print(*volume_problems(Path(sys.argv[1]), 'filetree'))"
     )
-    tmp_path.chmod(0o711)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o711)
-    command = [sys.executable, "-c", code, str(tmp_path / "theirs")]
+    command = [sys.executable, "-c", code, str(open_path / "theirs")]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "user 12345:12345 cannot write to" in printed
     assert "Permission denied" in printed
