@@ -66,7 +66,7 @@ nfs: dev build ## put two replicas on NFS through kills, power cuts and partitio
 .PHONY: engines
 engines: dev ## try all promises that do not depend on files with each engine, and let it fail for FAULT_SECONDS
 	@PATH="$(CURDIR)/$(venv):$$PATH" ENGINE_PROMISES=all PROMISE_SCALE=$(ENGINE_SCALE) FAULT_SECONDS=$(FAULT_SECONDS) \
-		pytest --timeout=7200 tests/engines $(PYTEST_ARGS)
+		pytest --timeout=7200 tests/engines tests/replicas/test_engine_restart.py $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: dev ## time a sign-in and a refresh beside stock FastMCP, and single operations of the stores
