@@ -85,6 +85,10 @@ upstream-store-suite: dev ## run py-key-value's own store tests against our stor
 bench-records: dev ## time a file tree of a million records beside one of a thousand
 	@$(venv)/python bench/a_million_records.py
 
+.PHONY: bench-engines
+bench-engines: dev ## time the store on each engine beside the store on a volume
+	@$(venv)/python bench/engines.py
+
 .PHONY: lock
 lock: dev ## resolve requirements*.in into constraints*.txt
 	$(lock) requirements.in --output-file constraints.txt

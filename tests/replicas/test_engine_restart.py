@@ -1,4 +1,4 @@
-"""The replicas share nothing but an engine, and both are restarted while clients sign in once, call and are asked back."""
+"""The replicas share only an engine, and both are restarted while clients sign in once, call and are asked back."""
 
 import asyncio
 import os

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcp_holdfast.engine_urls import EXAMPLES, shown, url_of_exasol
+from mcp_holdfast.settings.engine_urls import EXAMPLES, shown, url_of_exasol
 from unit.test_settings import only_problem_of, problems_of, settings_of
 
 KEYS = {"HOLDFAST_STORAGE_KEY": "k" * 32, "HOLDFAST_SIGNING_KEY": "s" * 32}

@@ -3,7 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 
-from mcp_holdfast.engine_urls import backend_of
+from mcp_holdfast.settings.engine_urls import backend_of
 from mcp_holdfast.storage.backends.backend import Backend
 from mcp_holdfast.storage.backends.disk import SQLiteDisk, open_disk
 from mcp_holdfast.storage.backends.engine import Engine, EngineProblem

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from mcp_holdfast.engine_urls import ENGINES, backend_of
 from mcp_holdfast.settings import ConfigurationError, Problem, Settings
+from mcp_holdfast.settings.engine_urls import ENGINES, backend_of
 from mcp_holdfast.storage.locations.directory import Directory, store_directory
 from mcp_holdfast.storage.locations.engine import EngineLocation
 from mcp_holdfast.storage.locations.location import FILLED, STORE_ERRORS, Location

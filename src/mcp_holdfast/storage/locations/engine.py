@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from mcp_holdfast.engine_urls import shown
 from mcp_holdfast.settings import ConfigurationError, Problem
+from mcp_holdfast.settings.engine_urls import shown
 from mcp_holdfast.storage.backends import Backend, Engine, EngineProblem, open_engine
 from mcp_holdfast.storage.locations.location import FILLING, Location
 from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION, KEY_CHECK_COPIES

@@ -1,0 +1,100 @@
+"""The environment, with every NAME_FILE read."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mcp_holdfast.settings.model import variable_names
+from mcp_holdfast.settings.problems import Problem
+
+LONGEST_SECRET = 64 * 1024
+"""In bytes, of a file that holds a variable's value."""
+
+# A variable under one of these may be given as NAME_FILE; elsewhere (SSL_CERT_FILE) the suffix means other things.
+FILE_PREFIXES = ("HOLDFAST_", "EXA_", "FASTMCP_SERVER_AUTH_", "OAUTH_", "MCP_OAUTH_")
+NAMES_ENDING_IN_FILE = frozenset({"EXA_MCP_LOG_FILE"})
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The environment with every NAME_FILE read.
+
+    `values` maps a variable to its value (empty ones are left out: compose files pass `${NAME:-}`), `origins` to where
+    that value was set.
+    """
+
+    values: Mapping[str, str]
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def origin(self, name: str) -> str:
+        return self.origins.get(name, name)
+
+
+def read_environment(environ: Mapping[str, str]) -> tuple[Environment, list[Problem]]:
+    """Replace each NAME_FILE by the NAME that it stands for. A line break at a file's end is not part of its value."""
+    values = {name: value for name, value in environ.items() if value}
+    origins: dict[str, str] = {}
+    problems: list[Problem] = []
+    for name in [name for name, value in values.items() if not is_text(value)]:
+        if name in variable_names() or name.startswith(FILE_PREFIXES):
+            problems.append(Problem(name, "is not UTF-8 text", "Write it in UTF-8"))
+        del values[name]
+    for file_name in [name for name in values if _stands_for_a_file(name)]:
+        name, path = file_name.removesuffix("_FILE"), Path(values.pop(file_name))
+        if name in values:
+            problems.append(Problem(name, f"both {name} and {file_name} are set", "Keep one of the two"))
+            continue
+        try:
+            content = _read_secret(path)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            problems.append(
+                Problem(
+                    file_name,
+                    f"cannot read {path}: {reason}",
+                    f"Mount the secret there, readable by user {os.geteuid()}:{os.getegid()}",
+                )
+            )
+            continue
+        value = content.removesuffix("\n").removesuffix("\r")
+        if not value:
+            problems.append(Problem(file_name, f"{path} is empty", f"Write the value of {name} into it"))
+            continue
+        values[name], origins[name] = value, f"{file_name}={path}"
+    return Environment(values, origins), problems
+
+
+def is_text(value: str) -> bool:
+    """Whether text can be written in UTF-8: variables and strangers may bring lone surrogates (PEP 383)."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _read_secret(path: Path) -> str:
+    """Read a file of text.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is nothing that could hold a secret.
+
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is not a file")
+    with path.open("rb") as file:
+        content = file.read(LONGEST_SECRET + 1)
+    if len(content) > LONGEST_SECRET or b"\0" in content:
+        raise ValueError(f"it is longer than {LONGEST_SECRET} bytes or not text")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text") from None
+
+
+def _stands_for_a_file(name: str) -> bool:
+    if not name.endswith("_FILE") or name in NAMES_ENDING_IN_FILE:
+        return False
+    return name.startswith(FILE_PREFIXES) or name.removesuffix("_FILE") in variable_names()

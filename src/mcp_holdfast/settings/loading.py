@@ -1,0 +1,182 @@
+"""Validate the whole environment once: every problem, each naming its variable."""
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from mcp_holdfast.settings.engine_urls import (
+    ENGINES,
+    EXAMPLES,
+    EXASOL_NAMES,
+    EXASOL_PREFIX,
+    backend_of,
+    exasol_variables,
+    url_of_exasol,
+)
+from mcp_holdfast.settings.environment import Environment
+from mcp_holdfast.settings.model import Settings, variable_names, variables_of
+from mcp_holdfast.settings.problems import Problem
+from mcp_holdfast.settings.values import backend_name
+
+EXASOL_CONNECTION_VARIABLES = ("EXA_DSN", "EXA_SAAS_HOST", "EXA_SAAS_ACCOUNT_ID")
+
+
+def load_settings(environment: Environment) -> tuple[Settings, list[Problem]]:
+    """Validate the environment: the settings, with defaults in place of wrong ones, and all that is wrong."""
+    problems = _unknown_variables(environment)
+    given: dict[str, str] = {}
+    for name, setting in Settings.model_fields.items():
+        normalise = backend_name if name == "backend" else str.strip
+        problems.extend(_disagreements(variables_of(setting), environment, normalise))
+        for variable_name in variables_of(setting):
+            if variable_name in environment.values:
+                given[name] = environment.values[variable_name]
+                break
+    _complete_storage(given, environment)
+    try:
+        settings = Settings.model_validate(given, by_name=True)
+    except ValidationError as error:
+        problems.extend(_problems_of(error, environment))
+        wrong = {str(detail["loc"][0]) for detail in error.errors()}
+        settings = Settings.model_validate({name: given[name] for name in given.keys() - wrong}, by_name=True)
+    return settings, [*problems, *_contradictions(settings, environment)]
+
+
+def _exasol_names() -> list[str]:
+    return [f"{EXASOL_PREFIX}{name}" for names in EXASOL_NAMES.values() for name in names]
+
+
+def _complete_storage(given: dict[str, str], environment: Environment) -> None:
+    """A URL says which backend it is for; where there is none, exasol's own variables may name the engine."""
+    if "storage_url" in given:
+        given.setdefault("backend", backend_of(given["storage_url"]) or "filetree")
+    elif (backend := backend_name(given.get("backend", ""))) in EXASOL_NAMES:
+        url = url_of_exasol(backend, environment.values)
+        if url is not None:
+            given["storage_url"] = url
+
+
+def _engine_problems(settings: Settings, environment: Environment) -> list[Problem]:
+    """What is missing for a backend that is reached over the network, or contradicts it."""
+    backend, url = settings.backend, settings.storage_url
+    if backend not in ENGINES:
+        if url is None:
+            return []
+        what = f"names an engine, but the {backend} backend is chosen"
+        return [Problem("HOLDFAST_STORAGE_URL", what, "Remove EXA_MCP_STORAGE_BACKEND, or HOLDFAST_STORAGE_URL")]
+    problems = []
+    example = f"Set it, as in {EXAMPLES[backend]}"
+    is_given = "HOLDFAST_STORAGE_URL" in environment.values or (
+        backend in EXASOL_NAMES and url_of_exasol(backend, environment.values) is not None
+    )
+    if not is_given:
+        problems.append(Problem("HOLDFAST_STORAGE_URL", f"is not set, and {backend} is reached by it", example))
+    elif url is not None and backend_of(url.get_secret_value()) != backend:
+        scheme = url.get_secret_value().partition("://")[0]
+        problems.append(Problem("HOLDFAST_STORAGE_URL", f"begins with {scheme}, which is not {backend}", example))
+    also = exasol_variables(backend, environment.values)
+    if also and "HOLDFAST_STORAGE_URL" in environment.values:
+        what = f"is set, and so is {' and '.join(also)}"
+        problems.append(Problem("HOLDFAST_STORAGE_URL", what, "Keep HOLDFAST_STORAGE_URL alone"))
+    for variable_name, key in (
+        ("HOLDFAST_STORAGE_KEY", settings.storage_key),
+        ("HOLDFAST_SIGNING_KEY", settings.signing_key),
+    ):
+        if key is None and variable_name not in environment.values:
+            what = f"is not set, and with {backend} there may be no volume that could keep one"
+            problems.append(Problem(variable_name, what, "Make one with: openssl rand -base64 32"))
+    return problems
+
+
+def _unknown_variables(environment: Environment) -> list[Problem]:
+    known = variable_names()
+    unknown = [name for name in environment.values if name.startswith("HOLDFAST_") and name not in known]
+    return [Problem(name, "is not a setting", _suggestion(name, known)) for name in sorted(unknown)]
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return f"Did you mean {nearest[0]}?" if nearest else "Remove it; README.md lists all settings"
+
+
+def _disagreements(names: tuple[str, ...], environment: Environment, normalise: Callable[[str], Any]) -> list[Problem]:
+    given = [name for name in names if name in environment.values]
+    if len({normalise(environment.values[name]) for name in given}) <= 1:
+        return []
+    return [Problem(given[0], f"{' and '.join(given)} mean the same setting but disagree", f"Keep only {names[0]}")]
+
+
+REMEDIES = {
+    "EXA_MCP_STORAGE_BACKEND": "Choose filetree (the default), disk (also called sqlite), memory, redis, valkey, "
+    "postgresql, dynamodb or mongodb",
+    "HOLDFAST_STORAGE_URL": f"Write it as in {EXAMPLES['postgresql']}",
+    "HOLDFAST_ALLOW_ANONYMOUS": "Write true or false",
+    "HOLDFAST_REDIRECT_URIS": "Give redirect URIs separated by commas, as in https://app.example.com/oauth/callback; "
+    "a * stands for any part of the path",
+    "WEB_CONCURRENCY": "Give the number of worker processes, 1 to 512",
+    "HOLDFAST_REPLICAS": "Write true where any of several replicas may get any request of a client, else false",
+    "PORT": "Give a TCP port, 1 to 65535",
+    "FORWARDED_ALLOW_IPS": "Give the addresses of your proxies, separated by commas, as in 10.0.0.0/16",
+    "LOG_LEVEL": "Choose debug, info, warning or error",
+    "LOG_FORMAT": "Choose text or json",
+}
+
+
+def _problems_of(error: ValidationError, environment: Environment) -> list[Problem]:
+    problems = []
+    for detail in error.errors(include_url=False, include_input=False):
+        names = variables_of(Settings.model_fields[str(detail["loc"][0])])
+        name = next(name for name in [*names, *_exasol_names()] if name in environment.values)
+        what = (
+            detail["msg"]
+            if detail["type"] in {"duration", "url", "key", "pin", "number", "proxies", "redirect"}
+            else detail["msg"].lower()
+        )
+        remedy = REMEDIES.get(names[0], "Correct it, or remove it to use the default")
+        problems.append(Problem(name, what, remedy, environment.origin(name)))
+    return problems
+
+
+def _contradictions(settings: Settings, environment: Environment) -> list[Problem]:
+    problems = []
+    if settings.provider == "none" and not settings.allow_anonymous:
+        problems.append(
+            Problem(
+                "FASTMCP_SERVER_AUTH",
+                "none would serve the MCP server to anyone who can reach it",
+                "Use local for the built-in login, or also set HOLDFAST_ALLOW_ANONYMOUS=true if that is what you want",
+            )
+        )
+    problems.extend(memory_problems(settings.backend, settings.workers))
+    if settings.replicas and settings.backend == "memory":
+        what = "replicas cannot share the memory backend: each would know only its own sign-ins"
+        problems.append(Problem("HOLDFAST_REPLICAS", what, "Remove it, or use EXA_MCP_STORAGE_BACKEND=filetree"))
+    problems.extend(_engine_problems(settings, environment))
+    for key in ("HOLDFAST_STORAGE_KEY", "HOLDFAST_SIGNING_KEY"):
+        if f"{key}_PREVIOUS" in environment.values and key not in environment.values:
+            problems.append(
+                Problem(f"{key}_PREVIOUS", f"is set without {key}", f"Set {key} to the key that follows it")
+            )
+    return problems
+
+
+def memory_problems(backend: str, workers: int) -> list[Problem]:
+    """What speaks against `workers` processes on this backend: memory is not shared between them."""
+    if backend != "memory" or workers == 1:
+        return []
+    return [
+        Problem(
+            "WEB_CONCURRENCY",
+            f"{workers} workers cannot share the memory backend: each would know only its own sign-ins",
+            "Use one worker, or EXA_MCP_STORAGE_BACKEND=filetree",
+        )
+    ]
+
+
+def server_name(settings: Settings, environment: Environment) -> str:
+    """The payload to run: the one that is set, else exasol where one of its connections is configured, else demo."""
+    if settings.server:
+        return settings.server
+    return "exasol" if any(name in environment.values for name in EXASOL_CONNECTION_VARIABLES) else "demo"
