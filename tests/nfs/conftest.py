@@ -4,10 +4,12 @@ import os
 import random
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from conftest import Say
 from harness.container import ROOT, built_image
 from harness.identity_provider import IdentityProvider
 from harness.proxy_login import proxy_environment
@@ -28,7 +30,9 @@ BootMachine = Callable[..., Machine]
 MakeHoldfast = Callable[..., HoldfastReplica]
 Tell = Callable[[str, Load, list[str], list[Path]], None]
 
-rows: list[str] = []
+HEADING = f"""begun anew: sessions and sign-ins that a client could not bring to an end or go on with
+lost: acknowledged, and afterwards not good at one of the replicas; damaged: records set aside
+{"":72} {"sign-ins":>8} {"refreshes":>9} {"calls":>6} {"requests":>9} {"begun anew":>10} {"lost":>8} {"damaged":>8}"""
 
 
 class ReachableProvider(IdentityProvider):
@@ -82,7 +86,13 @@ def network(lab: None) -> Iterator[None]:
 
 @pytest.fixture
 def server(network: None, tmp_path: Path) -> Iterator[NFSServer]:
-    server = NFSServer(tmp_path / "server")
+    with nfs_server(tmp_path) as server:
+        yield server
+
+
+@contextmanager
+def nfs_server(directory: Path) -> Iterator[NFSServer]:
+    server = NFSServer(directory / "server")
     try:
         yield server.start()
     finally:
@@ -91,17 +101,25 @@ def server(network: None, tmp_path: Path) -> Iterator[NFSServer]:
 
 @pytest.fixture
 def boot_machine(server: NFSServer, tmp_path: Path) -> Iterator[BootMachine]:
-    """Boot machines, which lose their power at the end of the test."""
-    machines: list[Machine] = []
+    with machines(tmp_path) as boot:
+        yield boot
+
+
+@contextmanager
+def machines(directory: Path) -> Iterator[BootMachine]:
+    """Boot machines, which lose their power at the end."""
+    booted: list[Machine] = []
 
     def boot(**options: int) -> Machine:
-        machine = Machine(FIRST_MACHINE + len(machines), tmp_path / "machines", **options)
-        machines.append(machine)
+        machine = Machine(FIRST_MACHINE + len(booted), directory / "machines", **options)
+        booted.append(machine)
         return machine.boot()
 
-    yield boot
-    for machine in machines:
-        machine.cut_power()
+    try:
+        yield boot
+    finally:
+        for machine in booted:
+            machine.cut_power()
 
 
 @pytest.fixture
@@ -157,34 +175,19 @@ def shared_directory(server: NFSServer) -> None:
 
 
 @pytest.fixture
-def tell(target: str) -> Tell:
+def tell(target: str, say: Say) -> Tell:
     """Write a row of the table; in that of Holdfast nothing may be lost."""
 
     def tell(what: str, load: Load, lost_later: list[str], damaged: list[Path]) -> None:
         done = load.done
-        rows.append(
+        row = (
             f"{target:9} {what:62} {done['redeem']:8} {done['refresh']:9} {done['call']:6} {done['requests']:9} "
             f"{len(load.lost):10} {len(lost_later):8} {len(damaged):8}"
         )
+        say("two replicas on NFSv4.1", HEADING, row)
         for reason in [*load.lost, *lost_later, *map(str, damaged)]:
             print(reason)
         if target == "holdfast":
             assert (load.lost, lost_later, damaged) == ([], [], [])
 
     return tell
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not rows:
-        return
-    terminalreporter.section("two replicas on NFSv4.1")
-    terminalreporter.line("begun anew: sessions and sign-ins that a client could not bring to an end or go on with")
-    terminalreporter.line(
-        "lost: acknowledged, and afterwards not good at one of the replicas; damaged: records set aside"
-    )
-    heads = (
-        f"{'sign-ins':>8} {'refreshes':>9} {'calls':>6} {'requests':>9} {'begun anew':>10} {'lost':>8} {'damaged':>8}"
-    )
-    terminalreporter.line(f"{'':9} {'':62} {heads}")
-    for row in rows:
-        terminalreporter.line(row)

@@ -8,7 +8,8 @@ remove, and something in the place of what is to be linked.
 import re
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from nfs.network import HOST
 from nfs.server import PORT as SERVER_PORT
@@ -67,7 +68,7 @@ class LossyLine:
                     threading.Thread(target=carry, args=ends, daemon=True).start()
 
     def _carry_requests(self, client: socket.socket, server: socket.socket) -> None:
-        with client, server, suppress(OSError):
+        with _ended(client, server), suppress(OSError):
             while data := client.recv(1 << 20):
                 if self._request and self._request.search(data):
                     self._request = None
@@ -82,9 +83,21 @@ class LossyLine:
             self._loses.set()
 
     def _carry_replies(self, server: socket.socket, client: socket.socket) -> None:
-        with server, client, suppress(OSError):
+        with _ended(client, server), suppress(OSError):
             while data := server.recv(1 << 20):
                 if self._loses.is_set():
                     self.lost.set()
                 else:
                     client.sendall(data)
+
+
+@contextmanager
+def _ended(*connections: socket.socket) -> Iterator[None]:
+    """End connections at the end, for both sides to notice: closing one that a thread receives from does nothing."""
+    try:
+        yield
+    finally:
+        for connection in connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()

@@ -20,6 +20,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from harness.waiting import eventually
 from nfs.network import HOST, SUBNET, connect_port, disconnect_port, hardware_address, make_port, remove_port
 from nfs.server import PORT
 
@@ -34,7 +35,11 @@ LOGS = "/run/logs"
 EFS_OPTIONS = "vers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport"
 """As the EFS mount helper mounts (AWS, "Recommended NFS mount options")."""
 
+CLOCKS_DIFFER_BY = 0.05
+"""In seconds, at the most, from this machine's clock and from each other."""
+
 BOOTS_WITHIN = 60.0
+CLOCK_IS_RIGHT_WITHIN = 60.0
 ANSWERS_LATER_BY = 30.0
 MOUNTS_WITHIN = 120.0
 
@@ -178,8 +183,7 @@ class Machine:
         ]
 
     def _set_up(self) -> None:
-        # As NTP would; a kernel that has just started knows the time to the second.
-        self.run("date", "--set", f"@{time.time()}")
+        eventually(self._set_clock, lambda behind: behind < CLOCKS_DIFFER_BY, within=CLOCK_IS_RIGHT_WITHIN)
         # To an NFS server two clients of one name are one client.
         self.run("hostname", self.name)
         self.run("ip", "link", "set", "lo", "up")
@@ -191,3 +195,9 @@ class Machine:
         self.run("mount", "-t", "hostfs", "-o", str(self.directory), "none", LOGS)
         options = f"{EFS_OPTIONS},addr={HOST},clientaddr={self.address},port={self._server_port}"
         self.run("mount", "-i", "-t", "nfs4", "-o", options, f"{HOST}:/", MOUNT_POINT, timeout=MOUNTS_WITHIN)
+
+    def _set_clock(self) -> float:
+        """As NTP would, since a new kernel knows the time to the second; by how much it is behind at the most."""
+        now = time.time()
+        self.run("date", "--set", f"@{now}")
+        return time.time() - now

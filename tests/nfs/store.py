@@ -10,6 +10,7 @@ from harness.waiting import eventually
 from nfs.machine import LOGS, MOUNT_POINT, Machine
 
 PORT = 7000
+DIRECTORY = "store"
 PROGRAM = Path(__file__).with_name("store_program.py")
 STARTS_WITHIN = 60.0
 ANSWERS_WITHIN = 120.0
@@ -20,13 +21,15 @@ class StoreFailed(Exception):
 
 
 class StoreOnMachine:
-    """Our own store on the mount of a machine, in a process there; all of them share one directory."""
+    """Our own store on the mount of a machine, in a process there; all of them share DIRECTORY of the export."""
 
     def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.collection = "records"
         self._address = machine.address, PORT
         self._log = machine.directory / "store.log"
         detached = 'setsid "$@" >>"$0" 2>&1 </dev/null &'
-        program = (sys.executable, str(PROGRAM), f"{MOUNT_POINT}/store", str(PORT))
+        program = (sys.executable, str(PROGRAM), f"{MOUNT_POINT}/{DIRECTORY}", str(PORT))
         machine.run("sh", "-c", detached, f"{LOGS}/{self._log.name}", *program)
         eventually(self._is_listening, bool, within=STARTS_WITHIN)
 
@@ -43,7 +46,7 @@ class StoreOnMachine:
         self._do("delete", key=key)
 
     def _do(self, operation: str, **arguments: Any) -> Any:
-        request = {"operation": operation, "arguments": {"collection": "records", **arguments}}
+        request = {"operation": operation, "arguments": {"collection": self.collection, **arguments}}
         with socket.create_connection(self._address, ANSWERS_WITHIN) as connection, connection.makefile("rwb") as line:
             line.write(json.dumps(request).encode() + b"\n")
             line.flush()
