@@ -22,6 +22,7 @@ from key_value.aio.errors import (
     PathSecurityError,
     SerializationError,
     StoreConnectionError,
+    StoreSetupError,
     ValueTooLargeError,
 )
 
@@ -178,7 +179,7 @@ def _unavailable(cause: str) -> StoreUnavailable:
 
 def _kind(error: BaseException) -> str:
     """What went wrong, without the text of the error: that may name files and keys."""
-    if isinstance(error, StoreConnectionError) and error.__cause__ is not None:
+    if isinstance(error, StoreConnectionError | StoreSetupError) and error.__cause__ is not None:
         return _kind(error.__cause__)
     if isinstance(error, OSError) and error.errno is not None:
         return f"{type(error).__name__} {errno.errorcode.get(error.errno, error.errno)}"

@@ -12,7 +12,7 @@ from key_value.aio.errors import KeyValueStoreError, StoreConnectionError
 from mcp_holdfast.storage.backends.backend import Backend
 
 QUARANTINE_COLLECTION = "quarantine"
-CONNECTS_WITHIN, ANSWERS_WITHIN = 3.0, 3.5
+CONNECTS_WITHIN, ANSWERS_WITHIN = 2.5, 3.0
 """In seconds: an engine that does not answer is asked twice before the deadline of a storage operation."""
 
 Arguments = ParamSpec("Arguments")
