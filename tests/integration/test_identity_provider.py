@@ -72,3 +72,22 @@ def test_the_provider_fails_when_told_to_and_revokes_what_is_used_twice(provider
         assert client.refresh(first).json()["error"] == "invalid_grant"
         assert client.refresh(second).json()["error"] == "invalid_grant"
     assert provider.reuses() - reuses == 1
+
+
+def test_redeeming_a_code_refreshes_nothing(provider: IdentityProvider, tmp_path: Path) -> None:
+    """A redemption that is not recorded is done again, from what the code says: it must still be good upstream."""
+    environment = {"FASTMCP_SERVER_AUTH_OAUTHPROXY_TOKEN_EXPIRY_THRESHOLD_SECONDS": "7200"}
+    server = Server(tmp_path / "data", tmp_path / "log", **environment)
+    server.environment |= proxy_environment(provider, server.url)
+    server.start()
+    try:
+        with httpx.Client(base_url=server.url, timeout=30) as http:
+            before = provider.refreshes()
+            client = OAuthClient(http, person=ProxyPerson(quick=True))
+            client.register().raise_for_status()
+            client.redeem(client.code()).raise_for_status()
+            assert provider.refreshes() == before
+            assert client.call().status_code == 200
+            assert provider.refreshes() == before + 1
+    finally:
+        server.stop()

@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 
 from cachetools import TLRUCache
 from fastmcp.server.auth.auth import AccessToken, AuthProvider
@@ -22,8 +23,28 @@ from mcp_holdfast.storage.journal import keeping_journal
 
 LARGEST_CACHE = 10_000
 
+_may_refresh: ContextVar[bool] = ContextVar("may_refresh_upstream", default=True)
+
 Verify = Callable[[str], Awaitable[AccessToken | None]]
 Verified = tuple[AccessToken, float]
+
+
+class RefreshNotWanted(Exception):
+    """A token is only looked at: it is verified as it is."""
+
+
+@contextmanager
+def refreshing_nothing() -> Iterator[None]:
+    """Verify tokens inside the block without refreshing anything at the identity provider.
+
+    An exchange that has not been recorded may be done once more, from what its code says. What a refresh in the first
+    try had rotated would then be used twice, and the identity provider would end the session.
+    """
+    token = _may_refresh.set(False)
+    try:
+        yield
+    finally:
+        _may_refresh.reset(token)
 
 
 class VerifiedTokens:
@@ -112,6 +133,8 @@ def refresh_upstream_one_at_a_time(provider: OAuthProxy, leases: Leases) -> None
 
     @asynccontextmanager
     async def lock(token_id: str) -> AsyncIterator[None]:
+        if not _may_refresh.get():
+            raise RefreshNotWanted
         try:
             async with leases.hold(f"{UPSTREAM_TOKENS} {token_id}", wait=LONGEST_WAIT):
                 yield

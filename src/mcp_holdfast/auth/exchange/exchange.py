@@ -33,6 +33,7 @@ from mcp_holdfast.auth.imported.proxy import imported_session
 from mcp_holdfast.auth.sessions import LONGEST_WAIT, TOKENS, Issued, Session, Sessions, Token, TokenKind, token_key
 from mcp_holdfast.auth.shield import Unfinished
 from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
+from mcp_holdfast.auth.verification import refreshing_nothing
 from mcp_holdfast.storage.atomic import AtomicStore, Leases, Turn
 from mcp_holdfast.storage.journal import BeforeReading, Journal, Place, apply_deletes, keeping_journal
 from mcp_holdfast.storage.keys import derive_key
@@ -295,7 +296,8 @@ class Exchange:
     async def _subject_of(self, access_token: str) -> str | None:
         """Whose session it is, as far as the token that was just issued tells (RFC 7519, section 4.1.2)."""
         try:
-            token = await self._provider.load_access_token(access_token)
+            with refreshing_nothing():
+                token = await self._provider.load_access_token(access_token)
         except Exception as error:  # noqa: BLE001  # only a label in a list
             log.info("cannot tell whose session it is", extra={"error": type(error).__name__})
             return None
