@@ -19,10 +19,11 @@ secret() {
 	cat "$secrets/$1"
 }
 
-# Redis is told the password's hash. Whoever knows no password may ask whether it is there, for the health check.
+# Redis is told the password's hash. Who knows no password may ask whether it answers, for the health check.
 redis_users() {
-	echo "user default on nopass nocommands +ping"
-	echo "user holdfast on #$(printf %s "$(secret redis_password)" | sha256sum | cut -d ' ' -f 1) ~* +@all -@dangerous +info"
+	echo "user default on nopass -@all +ping"
+	echo "user holdfast on #$(secret redis_password | tr -d '\n' | sha256sum | cut -d ' ' -f 1)" \
+		"~* +@read +@write +@scripting -@dangerous +scan +ping +info"
 }
 
 # For a database of its own, and no superuser.

@@ -85,7 +85,8 @@ def test_every_provider_example_is_complete(block: str, tmp_path: Path) -> None:
 class TestEveryCommandThatIsShown:
     """`make up` is run by tests/container/test_up.py and `make test` runs this; the others are run here.
 
-    All that is about compose/replicas.yaml and its secrets is run by tests/container/test_replicas.py.
+    All that is about compose/replicas.yaml and its secrets is run by tests/container/test_replicas.py, and what is
+    about the other files of compose/ by tests/container/test_compose.py.
     They get another name, port and volume, so that they disturb nothing that runs on this machine.
     """
 
@@ -131,7 +132,9 @@ class TestEveryCommandThatIsShown:
 
     def test_is_run_by_one_of_these(self) -> None:
         run = {"make up", "make test", "docker logs holdfast", *self.started(), *self.composed(), *self.checked()}
-        assert set(commands()) == run | set(self.beside_a_server()) | set(self.about_replicas())
+        assert set(commands()) == run | set(self.beside_a_server()) | set(self.about_replicas()) | set(
+            self.about_compose()
+        )
 
     def started(self) -> list[str]:
         return [command for command in commands() if command.startswith("docker run --detach")]
@@ -141,6 +144,13 @@ class TestEveryCommandThatIsShown:
 
     def about_replicas(self) -> list[str]:
         return [command for command in commands() if re.search(r"compose/(replicas\.yaml|secrets)", command)]
+
+    def about_compose(self) -> list[str]:
+        return [
+            command
+            for command in commands()
+            if re.search(r"compose/(entra|redis|postgres)\.yaml|-secrets\.sh", command)
+        ]
 
     def checked(self) -> list[str]:
         return [command for command in commands() if command.endswith("holdfast check")]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from mcp_holdfast.settings import ConfigurationError, Problem, Settings
+from mcp_holdfast.settings.engine_urls import ENGINES
 from mcp_holdfast.storage import check_store, is_in_use
 from mcp_holdfast.storage.atomic import AtomicStore
 from mcp_holdfast.storage.backends import Backend, EngineProblem, open_memory
@@ -54,7 +55,7 @@ def key_rings(settings: Settings) -> KeyRings:
         ConfigurationError: a key is wrong, or missing although the store is in use.
 
     """
-    in_use = is_in_use(store_directory(settings.home))
+    in_use = settings.backend not in ENGINES and is_in_use(store_directory(settings.home))
     return KeyRings(_storage_ring(settings, in_use=in_use), _ring(settings, *_signing(settings), in_use=in_use))
 
 
