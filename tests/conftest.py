@@ -17,6 +17,7 @@ ONE_AFTER_THE_OTHER = {
 Say = Callable[[str, str, str], None]
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in this hook, too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let each file, or all files that share something, run in one process."""
     for item in items:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +12,7 @@ from key_value.aio.errors import KeyValueStoreError
 from harness.engines import RedisServer
 from harness.engines.process import HOST, ROOT
 from harness.engines.redis import ENCODED_PASSWORD, PASSWORD, USER, RedisCluster, RedisWatchedBySentinel, RedisWithTLS
+from harness.server import free_port
 from mcp_holdfast.storage.backends import Engine, EngineProblem, open_engine
 from mcp_holdfast.storage.backends.engine import QUARANTINE_COLLECTION
 
@@ -129,6 +130,9 @@ class CutLine:
         self.cuts = 0
         self._to = port
         self._armed = False
+        self._meanwhile: Callable[[], Awaitable[object]] | None = None
+        self._after = b""
+        self._seen = False
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, HOST, 0)
@@ -141,6 +145,10 @@ class CutLine:
 
     def cut_next_answer(self) -> None:
         self._armed = True
+
+    def before_next_command(self, meanwhile: Callable[[], Awaitable[object]], *, after: bytes) -> None:
+        """Do something before the command that follows the next one of a kind is handed on."""
+        self._meanwhile, self._after, self._seen = meanwhile, after, False
 
     async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         server, to_server = await asyncio.open_connection(HOST, self._to)
@@ -158,9 +166,60 @@ class CutLine:
 
     async def _forward(self, client: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
         while command := await client.read(65536):
+            if self._meanwhile is not None and self._seen:
+                meanwhile, self._meanwhile = self._meanwhile, None
+                await meanwhile()
+            self._seen = self._seen or self._after in command
             to_server.write(command)
             await to_server.drain()
         to_server.close()
+
+
+async def test_redis_removes_what_has_expired(store: Engine, server: RedisServer) -> None:
+    await store.put("put", {"a": 1}, collection="one", ttl=60)
+    assert await store.add("added", {"a": 1}, collection="one", ttl=60)
+    entry = await store.read("put", collection="one")
+    assert entry is not None
+    assert await store.replace("put", collection="one", expected=entry, value={"a": 2})
+    await store.set_aside("added", collection="one", entry=await store.read("added", collection="one") or entry)
+    with server.client() as client:
+        lives = {key: client.pttl(key) for key in client.scan_iter()}
+    assert len(lives) == 2
+    assert [key for key, milliseconds in lives.items() if milliseconds <= 0] == []
+
+
+async def test_what_is_written_while_a_record_is_compared_is_not_replaced(server: RedisServer) -> None:
+    server.empty()
+    async with CutLine(server.port) as line:
+        store, other = open_engine(server.url.replace(f":{server.port}/", f":{line.port}/")), open_engine(server.url)
+        await store.put("key", {"a": 1}, collection="one")
+        entry = await store.read("key", collection="one")
+        assert entry is not None
+        line.before_next_command(lambda: other.put("key", {"a": 2}, collection="one"), after=b"GET")
+        assert not await store.replace("key", collection="one", expected=entry, value={"a": 3})
+        assert await other.get("key", collection="one") == {"a": 2}
+        await store.close()
+        await other.close()
+
+
+async def test_a_server_that_is_no_primary_any_more_is_looked_for_anew(store: Engine, server: RedisServer) -> None:
+    """Where a name leads to the primary, only a new connection finds the one of now."""
+
+    def connections() -> set[str]:
+        with server.client() as client:
+            return {str(each["id"]) for each in client.client_list()} - {str(client.client_id())}
+
+    await store.put("key", {"a": 1}, collection="one")
+    before = connections()
+    with server.client() as client:
+        client.replicaof(HOST, str(free_port()))
+        try:
+            with pytest.raises(KeyValueStoreError, match="ReadOnlyError"):
+                await store.put("key", {"a": 2}, collection="one")
+        finally:
+            client.replicaof("NO", "ONE")
+    await store.put("key", {"a": 3}, collection="one")
+    assert not before & connections()
 
 
 async def test_a_server_that_may_drop_records_is_warned_of(store: Engine, server: RedisServer) -> None:

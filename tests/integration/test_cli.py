@@ -176,7 +176,7 @@ class TestRevoke:
 
 class TestSweep:
     def test_tells_what_was_removed_now_and_so_far(self, start_server: StartServer, sign_in: SignIn) -> None:
-        server = start_server()
+        server = start_server(HOLDFAST_SWEEP_INTERVAL="0")
         client = sign_in(server)
         store = Path(server.environment["FASTMCP_HOME"]) / "oauth-proxy"
         for number in range(3):
