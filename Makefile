@@ -47,7 +47,7 @@ lint: dev ## check style and types
 
 .PHONY: test
 test: lint build ## run the linters and every test
-	@PATH="$(CURDIR)/$(venv):$$PATH" CRASH_EVERY=32 pytest --numprocesses=$(PROCESSES) --dist=loadgroup \
+	@PATH="$(CURDIR)/$(venv):$$PATH" CRASH_EVERY=32 pytest --numprocesses=$(PROCESSES) \
 		--no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: promises
