@@ -45,6 +45,8 @@ class Deployment:
     def __post_init__(self) -> None:
         untracked = shutil.ignore_patterns("secrets", ".env")
         shutil.copytree(ROOT / "compose", self.directory / "compose", ignore=untracked)
+        # Where Compose is missing this brings it, which takes more than what is linked here.
+        subprocess.run([ROOT / "scripts/compose.sh", "version"], check=True, capture_output=True)
         for shared in ("scripts", ".cache"):
             (self.directory / shared).symlink_to(ROOT / shared)
         service = {"healthcheck": {"interval": "2s"}, **self.holdfast}
