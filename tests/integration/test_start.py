@@ -264,6 +264,8 @@ class TestCheck:
         with httpx.Client(base_url=server.url, timeout=30) as http:
             OAuthClient(http).sign_in()
         assert self.check(tmp_path / "data").returncode == 0
+        # It gives leases back and sweeps whenever it likes.
+        server.stop()
         before = sorted(path for path in (tmp_path / "data").rglob("*") if path.suffix != ".tmp")
         checked = self.check(tmp_path / "data", **{variable: "another-key-of-more-than-enough-characters"})
         assert (checked.returncode, f"{variable}: " in checked.stderr) == (78, True)
