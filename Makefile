@@ -7,7 +7,7 @@ shell_files := entrypoint.sh .ci/run $(wildcard scripts/*.sh tests/*/*.sh)
 KILLS ?= 200
 SCALE ?= 100
 TARGET ?= holdfast
-PROCESSES ?= 2
+PROCESSES ?= 3
 ENGINE_SCALE ?= 10
 FAULT_SECONDS ?= 30
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -49,13 +50,11 @@ def say(record_property: Callable[[str, object], None]) -> Say:
 
 
 @pytest.fixture
-def open_path(tmp_path: Path) -> Path:
-    """A directory for one test that every user of this machine can look into."""
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.stat().st_mode & 0o001:
-            break
-        directory.chmod(0o755)
-    return tmp_path
+def open_path() -> Iterator[Path]:
+    """A directory for one test that every user of this machine can look into; pytest closes its own at each start."""
+    with TemporaryDirectory(prefix="holdfast-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
