@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from container.conftest import SignIn
-from harness.container import ROOT, built_image, docker, docker_path
+from harness.container import ROOT, built_image, docker, docker_path, service_image
 from harness.identity_provider import IdentityProvider
 from harness.oauth import OAuthClient
 from harness.proxy_login import AUTHORIZE_PARAMETERS, ProxyPerson
@@ -119,13 +119,8 @@ class Deployment:
         self.run(f"docker compose --file compose/{self.file}.yaml down --volumes --timeout 2")
 
 
-def engine_image(engine: str) -> str:
-    script = ROOT / "tests/container/engine-image.sh"
-    return subprocess.run([script, engine], capture_output=True, text=True, check=True).stdout.strip()
-
-
 def with_engine(engine: str, directory: Path) -> Iterator[Deployment]:
-    deployment = Deployment(directory, engine, {f"{engine.upper()}_IMAGE": engine_image(engine)})
+    deployment = Deployment(directory, engine, {f"{engine.upper()}_IMAGE": service_image(engine)})
     try:
         deployment.up("HOLDFAST_SERVER=demo\n")
         yield deployment

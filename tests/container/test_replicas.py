@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from container.conftest import SignIn
-from harness.container import ROOT, built_image, docker, docker_path
+from harness.container import ROOT, built_image, docker, docker_path, service_image
 from harness.server import free_port
 from harness.waiting import eventually
 from test_docs import blocks
@@ -51,7 +51,7 @@ class Deployment:
             "PORT": str(self.port),
             "SECRETS": str(self.secrets),
             "IMAGE": built_image(),
-            "HAPROXY_IMAGE": haproxy_image(),
+            "HAPROXY_IMAGE": service_image("haproxy"),
         }
         done = subprocess.run(
             ["bash", "-euc", commands], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
@@ -66,11 +66,6 @@ class Deployment:
 
     def remove(self) -> None:
         self.run("docker compose --file compose/replicas.yaml down --volumes --timeout 2")
-
-
-def haproxy_image() -> str:
-    script = ROOT / "tests/container/haproxy-image.sh"
-    return subprocess.run([script], capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,12 @@ def built_image() -> str:
     return IMAGE
 
 
+@cache
+def service_image(service: str) -> str:
+    """Pull, or make from Debian's package, the image of a service that a file in compose/ starts: return its name."""
+    return _output([str(ROOT / "tests/container/service-image.sh"), service])
+
+
 def docker(*arguments: str, timeout: float = 120) -> str:
     return _output([docker_path(), *arguments], timeout)
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Prints the name of an image of an engine: the one that its file in compose/ names where a registry has it, else one
-# made here from Debian's package that is started the same way. Progress goes to standard error.
-# Usage: engine-image.sh redis|postgres
+# Prints the name of an image of a service: the one that a file in compose/ names where a registry has it, else one made
+# here from Debian's package that is started the same way. Progress goes to standard error.
+# Usage: service-image.sh haproxy|postgres|redis
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-# usage: named_in_compose ENGINE
+# usage: named_in_compose SERVICE
 named_in_compose() {
-	sed -n "s/.*{${1^^}_IMAGE:-\(.*\)}$/\1/p" "compose/$1.yaml"
+	sed -n "s/.*{${1^^}_IMAGE:-\(.*\)}$/\1/p" compose/*.yaml
 }
 
-# usage: make_image DOCKER ENGINE TAG
+# usage: make_image DOCKER SERVICE TAG
 make_image() {
 	echo "Making $3 from Debian's package" >&2
 	DOCKER_BUILDKIT=1 "$1" build tests/container --quiet --file "tests/container/$2.Dockerfile" --tag "$3" \
