@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the engines that tests start: Redis and PostgreSQL.
+# Installs what tests start: Redis, PostgreSQL and PgBouncer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,6 +13,7 @@ main() {
 	local -a packages
 	mapfile -t packages < <(
 		package_of redis-server redis-server
+		package_of pgbouncer pgbouncer
 		[ -n "$(compgen -G '/usr/lib/postgresql/*/bin/postgres')" ] || echo postgresql
 	)
 	[ ${#packages[@]} -eq 0 ] || scripts/install-packages.sh "${packages[@]}"

@@ -11,8 +11,10 @@ import asyncpg
 import pytest
 from key_value.aio.errors import KeyValueStoreError, StoreConnectionError
 
-from harness.engines import EngineProcess, PostgreSQLServer, PostgreSQLStandby
-from harness.engines.postgresql import DATABASE, OWNER, PASSWORD, SUPERUSER, certify
+from harness.certificates import certify
+from harness.engines import EngineProcess, PgBouncer, PostgreSQLServer, PostgreSQLStandby
+from harness.engines.postgresql import DATABASE, OWNER, PASSWORD, SUPERUSER
+from harness.engines.process import HOST
 from harness.waiting import eventually
 from mcp_holdfast.storage.backends import Engine, EngineProblem, Swept, open_engine, postgresql
 from mcp_holdfast.storage.backends.engine import QUARANTINE_COLLECTION
@@ -116,7 +118,7 @@ async def test_both_schemes_and_an_encoded_password_are_understood(
 async def test_a_server_that_cannot_be_trusted_is_not_used(
     server: PostgreSQLServer, opened: Callable[..., Engine], tmp_path: Path, wrong: str
 ) -> None:
-    certify(tmp_path / "another", tmp_path / "another-authority.pem")
+    certify(HOST, tmp_path / "another", tmp_path / "another-authority.pem")
     url = {
         "authority": server.url_of(OWNER, sslrootcert=str(tmp_path / "another-authority.pem")),
         "host": server.url.replace("127.0.0.1", "localhost"),
@@ -331,6 +333,27 @@ async def test_statements_need_not_be_kept_by_the_server(
     assert await store.add("key", {"a": 1}, collection="one")
     assert await store.get("key", collection="one") == {"a": 1}
     assert await _pool_of(store).fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''") == 0
+
+
+async def test_a_pooler_that_lends_a_connection_for_one_transaction_may_stand_in_between(
+    server: PostgreSQLServer, opened: Callable[..., Engine]
+) -> None:
+    pooler = PgBouncer(server).start()
+    try:
+        stores = [opened(pooler.url) for _ in range(3)]
+        for number in range(10):
+            adding = [store.add(f"key-{number}", {"a": 1}, collection="one", ttl=60) for store in stores * 4]
+            assert sorted(await asyncio.gather(*adding)) == [False] * 11 + [True]
+        store = stores[0]
+        entry = await store.read("key-0", collection="one")
+        assert entry is not None
+        assert await store.replace("key-0", collection="one", expected=entry, value={"a": 2})
+        deleting = [store.delete("key-0", collection="one") for store in stores * 4]
+        assert sorted(await asyncio.gather(*deleting)) == [False] * 11 + [True]
+        assert len([key async for key, _ in store.entries("one")]) == 9
+        assert [swept async for swept in store.sweep(limit=10, quarantine=1)] == [Swept()]
+    finally:
+        pooler.kill()
 
 
 async def test_the_isolation_that_a_database_sets_changes_nothing(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from harness.engines.dynamodb import DynamoDBLocal, DynamoDBServer
 from harness.engines.mongodb import MongoDBStandIn
+from harness.engines.pgbouncer import PgBouncer
 from harness.engines.postgresql import PostgreSQLServer, PostgreSQLStandby
 from harness.engines.process import EngineProcess
 from harness.engines.redis import RedisServer, ValkeyServer
@@ -18,6 +19,7 @@ __all__ = [
     "DynamoDBServer",
     "EngineProcess",
     "MongoDBStandIn",
+    "PgBouncer",
     "PostgreSQLServer",
     "PostgreSQLStandby",
     "RedisServer",

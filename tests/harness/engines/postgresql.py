@@ -1,6 +1,5 @@
 """PostgreSQL from Debian: one server, or a standby that follows it."""
 
-import ipaddress
 import os
 import shutil
 import signal
@@ -8,15 +7,10 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
+from harness.certificates import certify
 from harness.engines.process import HOST, ROOT, EngineProcess
 from harness.waiting import eventually
 
@@ -60,7 +54,7 @@ class PostgreSQLServer(EngineProcess):
         if self.data.exists():
             return
         subprocess.run([ROOT / "scripts/engine-packages.sh"], check=True)
-        certificate, key = certify(self.home / "server", self.authority)
+        certificate, key = certify(HOST, self.home / "server", self.authority)
         password = self.home / "password"
         password.write_text(PASSWORD)
         if os.geteuid() == 0:
@@ -181,43 +175,3 @@ def as_its_user() -> list[str]:
         return []
     user = [f"--reuid={SUPERUSER}", f"--regid={SUPERUSER}", "--clear-groups"]
     return ["setpriv", *user, "--pdeathsig", "KILL"]
-
-
-def certify(server: Path, authority: Path) -> tuple[Path, Path]:
-    """Write a certificate for HOST (.pem), its key (.key), and who signed it (`authority`), unless that is there."""
-    signer, signer_key = _authority(authority)
-    key = ec.generate_private_key(ec.SECP256R1())
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))])
-    signed = _certificate("PostgreSQL", signer.subject, key.public_key()).add_extension(names, critical=False)
-    certificate, key_file = server.with_suffix(".pem"), server.with_suffix(".key")
-    certificate.write_bytes(signed.sign(signer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    key_file.touch(mode=0o600)
-    key_file.write_bytes(_pem_of(key))
-    return certificate, key_file
-
-
-def _authority(file: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    key_file = file.with_suffix(".key")
-    if not file.exists():
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "An authority of the tests")])
-        signs = x509.BasicConstraints(ca=True, path_length=0)
-        signed = _certificate("An authority of the tests", name, key.public_key()).add_extension(signs, critical=True)
-        file.write_bytes(signed.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-        key_file.write_bytes(_pem_of(key))
-    loaded = serialization.load_pem_private_key(key_file.read_bytes(), None)
-    assert isinstance(loaded, ec.EllipticCurvePrivateKey)
-    return x509.load_pem_x509_certificate(file.read_bytes()), loaded
-
-
-def _certificate(name: str, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    begins = datetime.now(UTC) - timedelta(days=1)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    built = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
-    numbered = built.serial_number(x509.random_serial_number())
-    return numbered.not_valid_before(begins).not_valid_after(begins + timedelta(days=365))
-
-
-def _pem_of(key: ec.EllipticCurvePrivateKey) -> bytes:
-    form = serialization.PrivateFormat.PKCS8
-    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())

