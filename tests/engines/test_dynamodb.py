@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Barrier, Thread
 from typing import Any
 from urllib.parse import quote
 
@@ -32,13 +32,14 @@ Open = Callable[..., Engine]
 
 
 class Between:
-    """Stands between a client and DynamoDB: records what is asked, refuses some of it, and loses some answers."""
+    """Stands between a client and DynamoDB: records what is asked, refuses some of it, loses or holds some answers."""
 
     def __init__(self, endpoint: str) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.headers: list[dict[str, str]] = []
         self.refused: dict[str, str] = {}
         self.lost: list[str] = []
+        self.held: dict[str, Barrier] = {}
         self.task_role: dict[str, str] = {}
         between = self
 
@@ -60,6 +61,7 @@ class Between:
                     between.lost.remove(action)
                     self.close_connection = True
                     return
+                between.hold(action)
                 self._answer(answer.status_code, answer.content)
 
             def _answer(self, status: int, body: bytes) -> None:
@@ -75,6 +77,12 @@ class Between:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self.server.server_address[1]}"
         Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def hold(self, action: str) -> None:
+        """Give nobody an answer before all of the first ones that asked have theirs."""
+        barrier = self.held.get(action)
+        if barrier is not None and [asked for asked, _ in self.asked].count(action) <= barrier.parties:
+            barrier.wait(timeout=60)
 
     def url(self, credentials: str = "AKIA:secret@", table: str = "holdfast", **parameters: str) -> str:
         query = {"region": "eu-central-1", "endpoint_url": self.endpoint, **parameters}
@@ -216,8 +224,9 @@ async def test_credentials_that_aws_does_not_know_are_a_mistake_and_no_outage(
 
 async def test_replicas_that_start_at_once_make_one_table(moto: DynamoDBServer, between: Between, opened: Open) -> None:
     replicas = [opened(between.url()) for _ in range(REPLICAS)]
+    between.held = {"DescribeTable": Barrier(REPLICAS)}
     await asyncio.gather(*(replica.setup() for replica in replicas))
-    assert [action for action, _ in between.asked].count("CreateTable") > 1
+    assert [action for action, _ in between.asked].count("CreateTable") == REPLICAS
     assert [await replica.warnings() for replica in replicas] == [[]] * REPLICAS
     table = moto.client().describe_table(TableName=moto.table)["Table"]
     assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
