@@ -47,12 +47,13 @@ lint: dev ## check style and types
 
 .PHONY: test
 test: lint build ## run the linters and every test
-	@PATH="$(CURDIR)/$(venv):$$PATH" CRASH_EVERY=32 pytest --numprocesses=$(PROCESSES) \
+	@PATH="$(CURDIR)/$(venv):$$PATH" CRASH_EVERY=32 DAMAGE_EVERY=7 pytest --numprocesses=$(PROCESSES) \
 		--no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: promises
 promises: dev ## try each promise in full; TARGET=stock puts stock FastMCP beside it
-	@PATH="$(CURDIR)/$(venv):$$PATH" PROMISE_SCALE=$(SCALE) TARGET=$(TARGET) pytest --timeout=7200 tests/promises $(PYTEST_ARGS)
+	@PATH="$(CURDIR)/$(venv):$$PATH" PROMISE_SCALE=$(SCALE) TARGET=$(TARGET) pytest --timeout=7200 tests/promises \
+		tests/integration/test_sealed_records.py $(PYTEST_ARGS)
 
 .PHONY: chaos
 chaos: dev build ## kill the container KILLS times while clients work

@@ -1,17 +1,19 @@
 """Every record that our servers write, damaged in every way: it is a miss and set aside, and never taken for another.
 
+DAMAGE_EVERY=n tries each n-th byte, length and pair of records only (`make test` does; `make promises` tries all).
 Around what is sealed there are dates and a version, by which the store below orders its work: with those changed a
 record may still be found, as it was sealed.
 """
 
 import asyncio
 import json
+import os
 import sqlite3
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import permutations
+from itertools import islice, permutations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +51,8 @@ COLLECTIONS = {
     "mcp-upstream-tokens",
 }
 """Those that have a record after the sign-ins below, at least."""
+
+EVERY = int(os.environ.get("DAMAGE_EVERY", "1"))
 
 LIFE = 1000.0
 """In seconds, of each record."""
@@ -234,7 +238,7 @@ async def test_every_byte_flipped(written: Collections, sealed: Sealed) -> None:
     for collection, key, value in smallest_of_each_collection(written):
         whole = await sealed.put(collection, key, value)
         first, last = (whole.index(part) for part in (b'"sealed"', b'"}, "version"'))
-        for position in range(len(whole)):
+        for position in range(0, len(whole), EVERY):
             flipped = bytearray(whole)
             flipped[position] ^= 1 << (position % 8)
             found = await sealed.look_at(collection, key, bytes(flipped))
@@ -244,7 +248,7 @@ async def test_every_byte_flipped(written: Collections, sealed: Sealed) -> None:
 async def test_every_truncation(written: Collections, sealed: Sealed) -> None:
     for collection, key, value in smallest_of_each_collection(written):
         whole = await sealed.put(collection, key, value)
-        for length in range(len(whole)):
+        for length in range(0, len(whole), EVERY):
             assert await sealed.look_at(collection, key, whole[:length]) == "set aside", f"{collection}: {length}"
 
 
@@ -254,7 +258,7 @@ async def test_every_record_in_the_place_of_every_other_one(written: Collections
         for collection, records in written.items()
         for key, value in records.items()
     }
-    for victim, other in permutations(contents, 2):
+    for victim, other in islice(permutations(contents, 2), 0, None, EVERY):
         assert await sealed.look_at(*victim, contents[other]) == "set aside", f"{other} was taken for {victim}"
 
 
