@@ -254,12 +254,25 @@ class TestExasol:
     @pytest.mark.parametrize(
         "variables",
         [
-            {"EXA_DSN": "db:8563", "EXA_USERNAME_CLAIM": "email"},
+            {"EXA_DSN": "db:8563", "EXA_USERNAME_CLAIM": "email", "FASTMCP_SERVER_AUTH": "azure"},
             {"EXA_SAAS_ACCOUNT_ID": "a", "EXA_SAAS_PAT_HEADER": "x-api-key", "EXA_SAAS_DATABASE_NAME": "d"},
         ],
     )
     def test_connections_by_the_users_own_token_are_complete(self, variables: dict[str, str]) -> None:
         load("exasol", **variables)
+
+    @pytest.mark.parametrize("login", [{}, {"FASTMCP_SERVER_AUTH": ""}, {"FASTMCP_SERVER_AUTH": "local"}])
+    def test_the_built_in_login_has_no_tokens_for_the_database(self, login: dict[str, str]) -> None:
+        problem = only_problem("exasol", EXA_DSN="db:8563", EXA_USERNAME_CLAIM="sub", **login)
+        assert problem.variable == "EXA_USERNAME_CLAIM"
+        assert "FASTMCP_SERVER_AUTH" in problem.remedy
+
+    def test_the_built_in_login_can_tell_whom_to_impersonate(self) -> None:
+        load("exasol", **DATABASE, EXA_USERNAME_CLAIM="sub")
+
+    def test_without_a_login_nobody_can_be_impersonated(self) -> None:
+        problem = only_problem("exasol", **DATABASE, EXA_USERNAME_CLAIM="sub", FASTMCP_SERVER_AUTH="none")
+        assert (problem.variable, problem.remedy) == ("EXA_USERNAME_CLAIM", "Remove it")
 
     @pytest.mark.parametrize(
         ("variable", "value", "what"),

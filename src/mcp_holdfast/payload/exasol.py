@@ -30,6 +30,7 @@ from pydantic import BaseModel, ValidationError
 from mcp_holdfast.settings import ConfigurationError, Environment, Problem
 
 LOG_VARIABLES = "EXA_MCP_LOG_"
+CLAIM = "EXA_USERNAME_CLAIM"
 YES_OR_NO = ("EXA_SSL_CERT_VALIDATION", "EXA_LOG_CLAIMS", "EXA_LOG_HTTP_HEADERS", "EXA_MCP_LOG_TO_CONSOLE")
 WHOLE_NUMBERS = {"EXA_POOL_SIZE": 1, "EXA_MCP_LOG_MAX_SIZE": 0, "EXA_MCP_LOG_BACKUP_COUNT": 0}
 FILES = {"EXA_SSL_TRUSTED_CA": "file or directory", "EXA_SSL_CLIENT_CERT": "file", "EXA_SSL_PRIVATE_KEY": "file"}
@@ -43,7 +44,7 @@ def exasol_server(environment: Environment) -> FastMCP:
 
     """
     env = dict(environment.values)
-    problems = [*_missing(env), *_malformed(env)]
+    problems = [*_missing(env), *_unidentified_users(env), *_malformed(env)]
     settings = _settings(env, problems)
     bucketfs = None
     if not problems and (settings.enable_read_bucketfs or settings.enable_write_bucketfs):
@@ -80,6 +81,19 @@ def _missing(env: Mapping[str, str]) -> list[Problem]:
         for names, remedy in wanted
         if not any(name in env for name in names)
     ]
+
+
+def _unidentified_users(env: Mapping[str, str]) -> list[Problem]:
+    """Name the claim that says who a user is at the database, where the login cannot say it."""
+    if CLAIM not in env or connections.saas_env_complete(env):
+        return []
+    login = env.get("FASTMCP_SERVER_AUTH") or "local"
+    if login == "none":
+        return [Problem(CLAIM, "is set, but nobody signs in (FASTMCP_SERVER_AUTH=none)", "Remove it")]
+    if login == "local" and not connections.local_env_complete(env):
+        what = "is set without EXA_USER, but no database takes the tokens of the built-in login"
+        return [Problem(CLAIM, what, "Name an identity provider in FASTMCP_SERVER_AUTH, or set EXA_USER as well")]
+    return []
 
 
 def _malformed(env: Mapping[str, str]) -> list[Problem]:
