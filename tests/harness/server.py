@@ -67,6 +67,10 @@ class ServerProcess(ABC):
     def _is_ready(self) -> bool:
         if self._running().poll() is not None:
             raise RuntimeError(f"the server ended with {self._running().returncode}:\n{self.output()}")
+        return self.answers()
+
+    def answers(self) -> bool:
+        """Whether it can be used."""
         try:
             return httpx.get(f"{self.url}{self.ready_path}", timeout=5).status_code == 200
         except httpx.TransportError:
