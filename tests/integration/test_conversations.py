@@ -23,8 +23,6 @@ AT_ONCE = 20.0
 
 SPREAD = {"several workers": {"WEB_CONCURRENCY": "2"}, "several replicas": {"HOLDFAST_REPLICAS": "1"}}
 TOOLS = ["elicit", "elicit_by_session", "sample", "list_roots", "ping"]
-EXASOL = {"EXA_DSN": "127.0.0.1:1", "EXA_USER": "sys", "EXA_PASSWORD": "secret"}
-EXASOL |= {"EXA_MCP_SETTINGS": '{"enable_write_query": true}', "HOLDFAST_SERVER": "exasol"}
 
 
 async def answer(*_: Any) -> ElicitResult[Any]:
@@ -109,8 +107,3 @@ async def test_a_server_that_can_do_without_an_answer_does(start_server: StartSe
     server = start_server(HOLDFAST_SERVER=f"{PAYLOAD}:mcp", HOLDFAST_REPLICAS="true")
     async with connected(server) as client:
         assert (await client.call_tool("elicit_or_do_without")).data == "did without"
-
-
-async def test_exasols_write_tool_says_why_it_cannot_ask(start_server: StartServer) -> None:
-    server = start_server(**EXASOL, HOLDFAST_REPLICAS="true")
-    assert says_why(await refusal(server, "execute_exasol_write_query", query="DELETE FROM t"))
