@@ -15,10 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_holdfast import outage
 from mcp_holdfast.asgi import REVOCATION, is_post, replay
-from mcp_holdfast.auth.clients import NO_STORE, authenticator_of, error_response
+from mcp_holdfast.auth.clients import NO_STORE, UNAUTHENTICATED, authenticator_of, challenged, error_response
+from mcp_holdfast.auth.forms import MalformedRequest, read_form
 from mcp_holdfast.auth.sessions import Session, Sessions, TokenKind, token_key
 from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
-from mcp_holdfast.settings import is_text
 from mcp_holdfast.storage.atomic import AtomicStore, LeaseBusy
 
 log = logging.getLogger(__name__)
@@ -47,15 +47,19 @@ class Revocation:
         await (self._endpoint if is_post(scope, REVOCATION) else self._app)(scope, receive, send)
 
     async def _handle(self, http: Request) -> Response:
-        body = await http.body()
-        form = await Request(http.scope, replay(body, http.receive)).form()
-        token = form.get("token")
-        if not isinstance(token, str) or not token or not is_text(token):
-            return error_response(400, "invalid_request", "token is missing (RFC 7009, section 2.1)")
+        return challenged(await self._answer(http), http)
+
+    async def _answer(self, http: Request) -> Response:
         try:
-            client = await self._authenticator.authenticate_request(Request(http.scope, replay(body, http.receive)))
+            form = await read_form(http)
+            token = form.required("token")
+        except MalformedRequest as error:
+            return error_response(error.error, str(error))
+        request = Request(http.scope, replay(form.body, http.receive))
+        try:
+            client = await self._authenticator.authenticate_request(request)
         except AuthenticationError as error:
-            return error_response(401, "invalid_client", error.message)
+            return error_response(UNAUTHENTICATED, error.message)
         for kind in KINDS:
             known = await self._sessions.token(token_key(kind, token))
             if known is not None and known.client_id == client.client_id:

@@ -35,7 +35,7 @@ class OAuthBodyLimit:
         if scope["type"] != "http" or path_of(scope) not in OAUTH_PATHS:
             await self._app(scope, receive, send)
         elif Headers(scope=scope).get("content-type", "").lower().startswith("multipart/"):
-            await _refusal(415, "send application/x-www-form-urlencoded (RFC 6749, appendix B)")(scope, receive, send)
+            await _refusal(400, "send application/x-www-form-urlencoded (RFC 6749, appendix B)")(scope, receive, send)
         else:
             await self._limited(scope, receive, send)
 

@@ -7,11 +7,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mcp_holdfast.asgi import TOKEN, is_post, replay
-from mcp_holdfast.auth.clients import error_response
+from mcp_holdfast.asgi import TOKEN, is_post
+from mcp_holdfast.auth.clients import challenged, error_response
 from mcp_holdfast.auth.exchange.delivery import Delivery, answer_in_time
 from mcp_holdfast.auth.exchange.exchange import Exchange, ask
-from mcp_holdfast.auth.exchange.request import MalformedRequest, read_token_request
+from mcp_holdfast.auth.exchange.request import token_request
+from mcp_holdfast.auth.forms import MalformedRequest, read_form
 from mcp_holdfast.auth.shield import Shield
 
 
@@ -28,15 +29,17 @@ class TokenEndpoint:
         await (self._endpoint if is_post(scope, TOKEN) else self._app)(scope, receive, send)
 
     async def _handle(self, http: Request) -> Response:
+        return challenged(await self._answer(http), http)
+
+    async def _answer(self, http: Request) -> Response:
         try:
-            body, request = await read_token_request(http)
+            request = token_request(http, await read_form(http))
+            self._exchange.check(request)
         except MalformedRequest as error:
-            return error_response(400, "invalid_request", str(error))
-        if request is None:
-            return await ask(self._app, http.scope, replay(body, http.receive))
+            return error_response(error.error, str(error))
 
         async def ask_provider() -> Response:
-            return await ask(self._app, http.scope, replay(body, http.receive))
+            return await ask(self._app, request.scope, request.receive())
 
         def exchange(delivery: Delivery) -> Awaitable[None]:
             return self._exchange.run(request, ask_provider, delivery)

@@ -26,10 +26,11 @@ from starlette.types import ASGIApp, Receive, Scope
 
 from mcp_holdfast import outage
 from mcp_holdfast.asgi import HeldAnswer
-from mcp_holdfast.auth.clients import NO_STORE, authenticator_of, error_response
+from mcp_holdfast.auth.clients import NO_STORE, UNAUTHENTICATED, authenticator_of, error_response
 from mcp_holdfast.auth.exchange.delivery import Delivery
 from mcp_holdfast.auth.exchange.request import TokenRequest
 from mcp_holdfast.auth.imported.proxy import imported_session
+from mcp_holdfast.auth.resources import refuse_other_resources
 from mcp_holdfast.auth.sessions import LONGEST_WAIT, TOKENS, Issued, Session, Sessions, Token, TokenKind, token_key
 from mcp_holdfast.auth.shield import Unfinished
 from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
@@ -95,6 +96,15 @@ class Exchange:
         self._registrations = registrations
         self._grace = grace
         self._authenticator = authenticator_of(provider)
+
+    def check(self, request: TokenRequest) -> None:
+        """Look at what can be told without the provider.
+
+        Raises:
+            MalformedRequest: tokens are asked for another server.
+
+        """
+        refuse_other_resources(self._provider, request.resources)
 
     async def run(self, request: TokenRequest, ask_provider: Ask, delivery: Delivery) -> None:
         """Exchange, give the answer to `delivery` and note that it was sent.
@@ -269,7 +279,7 @@ class Exchange:
         try:
             client = await self._authenticator.authenticate_request(request.http())
         except AuthenticationError as error:
-            return Answer(error_response(401, "invalid_client", error.message))
+            return Answer(error_response(UNAUTHENTICATED, error.message))
         return None if client.client_id == token.client_id else _invalid_grant("it was issued to another client")
 
     async def _describe(self, request: TokenRequest, issued: Mapping[str, Any]) -> Session:
@@ -380,7 +390,7 @@ def _refusal(response: Response) -> Answer:
 
 
 def _invalid_grant(description: str) -> Answer:
-    return Answer(error_response(401, "invalid_grant", description))
+    return Answer(error_response("invalid_grant", description))
 
 
 def _is_replay(request: TokenRequest, token: Token, turn: Turn) -> bool:

@@ -3,26 +3,21 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
 from mcp_holdfast.asgi import replay
+from mcp_holdfast.auth.forms import Form, MalformedRequest
 from mcp_holdfast.auth.sessions import TokenKind, token_key
-from mcp_holdfast.settings import is_text
 
 PARAMETERS: Mapping[str, tuple[str, TokenKind]] = {
     "authorization_code": ("code", "authorization_code"),
     "refresh_token": ("refresh_token", "refresh_token"),
 }
 AUTHENTICATION_PARAMETERS = frozenset({"client_secret", "client_assertion", "client_assertion_type"})
-
-
-class MalformedRequest(Exception):
-    """Says what is wrong with a request (RFC 6749, section 5.2, invalid_request)."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +28,7 @@ class TokenRequest:
     receive_more: Receive
     body: bytes
     form: Mapping[str, str]
+    resources: Sequence[str]
     kind: TokenKind
     credential: str
     arrived_at: float = field(default_factory=time.time)
@@ -57,24 +53,16 @@ class TokenRequest:
         return replay(self.body, self.receive_more)
 
 
-async def read_token_request(http: Request) -> tuple[bytes, TokenRequest | None]:
-    """Read the body, and what it exchanges; None where that is neither a code nor a refresh token.
+def token_request(http: Request, form: Form) -> TokenRequest:
+    """What a form of the token endpoint exchanges.
 
     Raises:
-        MalformedRequest: it is no form, or has a parameter twice (RFC 6749, section 3.2).
+        MalformedRequest: neither a code nor a refresh token (RFC 6749, section 5.2).
 
     """
-    body = await http.body()
-    try:
-        form = await Request(http.scope, replay(body, http.receive)).form()
-    except HTTPException as error:
-        raise MalformedRequest(error.detail) from error
-    parameters = {name: value for name, value in form.multi_items() if isinstance(value, str)}
-    if len(parameters) != len(form.multi_items()):
-        raise MalformedRequest("a parameter is repeated or is a file")
-    if not all(map(is_text, parameters.values())):
-        raise MalformedRequest("a parameter is no text")
-    name, kind = PARAMETERS.get(parameters.get("grant_type", ""), ("", None))
-    if kind is None or not parameters.get(name):
-        return body, None
-    return body, TokenRequest(http.scope, http.receive, body, parameters, kind, parameters[name])
+    grant_type = form.required("grant_type")
+    if grant_type not in PARAMETERS:
+        raise MalformedRequest(f"grant_type is neither {' nor '.join(PARAMETERS)}", error="unsupported_grant_type")
+    name, kind = PARAMETERS[grant_type]
+    credential = form.required(name)
+    return TokenRequest(http.scope, http.receive, form.body, form.parameters, form.resources, kind, credential)
