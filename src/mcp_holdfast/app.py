@@ -31,9 +31,10 @@ from mcp_holdfast.auth.signing import accept_previous_keys
 from mcp_holdfast.auth.signing_keys import note_keys, refuse_forgotten_keys
 from mcp_holdfast.auth.upstream import watch_outgoing_requests
 from mcp_holdfast.auth.verification import refresh_upstream_one_at_a_time, remember_verified_tokens
+from mcp_holdfast.http.content import OwnContent
 from mcp_holdfast.http.health import Readiness, health_routes
 from mcp_holdfast.http.limits import AuthorizationLimits, OAuthBodyLimit
-from mcp_holdfast.http.outage import OutageAnswer
+from mcp_holdfast.http.outage import DEFAULT_CALLBACK_PATH, OutageAnswer
 from mcp_holdfast.http.registration import RegistrationLimits
 from mcp_holdfast.http.stopping import ListeningStreams, Stopping
 from mcp_holdfast.payload import load_payload
@@ -171,14 +172,13 @@ def start(plan: Plan, *, workers: int) -> Starlette:
             await asyncio.gather(*(shield.drain() for shield in shields))
         await store.close()
 
-    outage_answer = partial(OutageAnswer, server_name=plan.payload.name)
-    if isinstance(login, OAuthProxy):
-        outage_answer = partial(outage_answer, callback_path=login._redirect_path)
+    callback_path = login._redirect_path if isinstance(login, OAuthProxy) else DEFAULT_CALLBACK_PATH
     return Starlette(
         routes=[*health_routes(readiness), Mount("/", mcp)],
         middleware=[
             Middleware(ListeningStreams, path=MCP_PATH, stopping=stopping),
-            Middleware(outage_answer),
+            Middleware(OutageAnswer, server_name=plan.payload.name, callback_path=callback_path),
+            Middleware(OwnContent, callback_path=callback_path),
             Middleware(OAuthBodyLimit),
             *layers,
         ],
