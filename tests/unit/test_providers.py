@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import httpx
 import pytest
 from fastmcp.server.auth import AuthProvider, OAuthProxy, RemoteAuthProvider, oidc_proxy, providers
 from fastmcp.server.auth.oidc_proxy import OIDCProxy
@@ -19,6 +20,7 @@ from fastmcp.server.auth.providers.introspection import IntrospectionTokenVerifi
 from fastmcp.server.auth.providers.jwt import JWTVerifier
 from key_value.aio.stores.memory import MemoryStore
 from pydantic import AnyHttpUrl, SecretStr
+from starlette.applications import Starlette
 
 from mcp_holdfast.auth.parameters import Unresolved, convert, parameters_of
 from mcp_holdfast.auth.providers import SHORT_NAMES, ProviderPlan, plan_provider
@@ -487,3 +489,13 @@ class TestExasolsGenericProviders:
         problem = only_problem("exa.fastmcp.server.auth.oauth_proxy.OAuthProxy", variables)
         assert problem.what == "is not a parameter of OAuthProxy with JWTVerifier"
         assert problem.remedy == "Did you mean EXA_AUTH_UPSTREAM_CLIENT_ID?"
+
+    @pytest.mark.parametrize("issuer", ["https://a.example.com", "https://a.example.com/", "https://a.example.com/b"])
+    async def test_the_authorization_server_is_named_as_it_was_written(self, issuer: str) -> None:
+        """Clients compare it letter by letter (RFC 8414, section 3.3)."""
+        variables = {"EXA_AUTH_AUTHORIZATION_SERVERS": issuer, **JWKS}
+        built = build("exa.fastmcp.server.auth.auth.RemoteAuthProvider", variables)
+        transport = httpx.ASGITransport(Starlette(routes=built.get_routes("/mcp")))
+        async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as http:
+            metadata = (await http.get("/.well-known/oauth-protected-resource/mcp")).json()
+        assert metadata["authorization_servers"] == [issuer]

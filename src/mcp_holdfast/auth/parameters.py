@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AnyUrl, BaseModel, PydanticUserError, SecretStr, TypeAdapter, ValidationError
+from pydantic import AnyUrl, BaseModel, ConfigDict, PydanticUserError, SecretStr, TypeAdapter, ValidationError
+
+AS_WRITTEN = ConfigDict(url_preserve_empty_path=True)
+"""For lists of issuers, whose identifiers are compared letter by letter (RFC 9728, section 2): no slash is added."""
 
 
 class Unresolved:
@@ -156,7 +159,7 @@ def _convert_to_any_of(kinds: list[Any], text: str) -> Any:
             items = _items(text)
             if len(items) == 1 and str in kinds and not _is_json(text):
                 return text
-            return _validate(kind, items)
+            return _validate(kind, items, config=AS_WRITTEN)
     if any(_is_a(kind, AnyUrl) for kind in kinds):
         url = _validate(next(kind for kind in kinds if _is_a(kind, AnyUrl)), text.strip())
         # As it was written where a string will do: AnyUrl would add a slash.
@@ -173,9 +176,9 @@ def _is_a(kind: Any, *classes: type) -> bool:
     return inspect.isclass(origin) and issubclass(origin, classes)
 
 
-def _validate(kind: Any, value: Any, *, strings: bool = False) -> Any:
+def _validate(kind: Any, value: Any, *, strings: bool = False, config: ConfigDict | None = None) -> Any:
     try:
-        adapter = TypeAdapter(kind)
+        adapter = TypeAdapter(kind, config=config)
         return adapter.validate_strings(value) if strings else adapter.validate_python(value)
     except PydanticUserError:
         raise MalformedError("is an object that no variable can describe", "Remove it") from None
