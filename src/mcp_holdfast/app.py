@@ -18,13 +18,16 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from mcp_holdfast import logs
+from mcp_holdfast.auth.authorization import AuthorizationRequests, AuthorizationResponses
 from mcp_holdfast.auth.exchange import CallbackEndpoint, Exchange, TokenEndpoint
 from mcp_holdfast.auth.imported.importing import import_at_first_start, keys_of_other_servers
 from mcp_holdfast.auth.imported.local import LoginWithImports
 from mcp_holdfast.auth.local import Lifetimes, LocalLogin, PinCheck, TokenSigner, made_up_pin
+from mcp_holdfast.auth.metadata import Metadata
 from mcp_holdfast.auth.providers import ProviderPlan, plan_provider
 from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST, RedirectAllowList, Registrations
 from mcp_holdfast.auth.revocation import Revocation, advertise_revocation
+from mcp_holdfast.auth.scopes import let_clients_ask_for_what_is_advertised
 from mcp_holdfast.auth.sessions import SESSIONS, Sessions
 from mcp_holdfast.auth.shield import Shield
 from mcp_holdfast.auth.signing import accept_previous_keys
@@ -240,6 +243,7 @@ def _login_layers(
     if isinstance(provider, OAuthProxy):
         refresh_upstream_one_at_a_time(provider, leases)
     advertise_revocation(provider)
+    let_clients_ask_for_what_is_advertised(provider)
     proxy = []
     if isinstance(provider, OAuthProxy):
         path = provider._redirect_path
@@ -262,9 +266,12 @@ def _login_layers(
         grace=settings.refresh_grace,
     )
     return [
+        Middleware(AuthorizationResponses, provider=provider),
+        Middleware(Metadata, provider=provider),
         Middleware(limits),
         Middleware(TokenEndpoint, exchange=exchange, shield=shield),
         *proxy,
+        Middleware(AuthorizationRequests, provider=provider),
         Middleware(Revocation, provider=provider, store=store, sessions=sessions),
     ]
 
