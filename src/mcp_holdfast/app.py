@@ -27,7 +27,7 @@ from mcp_holdfast.auth.metadata import Metadata
 from mcp_holdfast.auth.providers import ProviderPlan, plan_provider
 from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST, RedirectAllowList, Registrations
 from mcp_holdfast.auth.revocation import Revocation, advertise_revocation
-from mcp_holdfast.auth.scopes import let_clients_ask_for_what_is_advertised
+from mcp_holdfast.auth.scopes import advertised_scopes, let_clients_ask_for_what_is_advertised
 from mcp_holdfast.auth.sessions import SESSIONS, Sessions
 from mcp_holdfast.auth.shield import Shield
 from mcp_holdfast.auth.signing import accept_previous_keys
@@ -255,6 +255,7 @@ def _login_layers(
         RegistrationLimits,
         registrations=registrations,
         allow_list=allow_list,
+        scopes=advertised_scopes(provider),
         per_minute=settings.registrations_per_minute,
     )
     exchange = Exchange(

@@ -39,7 +39,7 @@ class Site:
         self.registrations = self.restarted(slots=slots, lifetime=lifetime)
         limits = {"per_minute": 1_000_000, "per_minute_of_all": 1_000_000, **limits}
         self.app = RegistrationLimits(
-            self.bare, registrations=self.registrations, allow_list=DEFAULT_ALLOW_LIST, **limits
+            self.bare, registrations=self.registrations, allow_list=DEFAULT_ALLOW_LIST, scopes=None, **limits
         )
 
     def restarted(self, *, slots: int = 50, lifetime: float = DAY) -> Registrations:

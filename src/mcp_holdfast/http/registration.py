@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ from mcp_holdfast.auth.registrations import (
     network_of,
     parsed,
 )
+from mcp_holdfast.auth.scopes import available
 from mcp_holdfast.http.limits import MOST_NETWORKS, Allowance, address_of
 from mcp_holdfast.storage.journal import Journal, keeping_journal
 
@@ -48,16 +49,19 @@ class RegistrationLimits:
         *,
         registrations: Registrations,
         allow_list: RedirectAllowList,
+        scopes: Sequence[str] | None,
         per_minute: int,
         per_minute_of_all: int | None = None,
     ) -> None:
-        """`per_minute` is for each network address; both numbers are for each worker process.
+        """`scopes` are those that clients get at most, None for any; others that they ask for are left out.
 
+        `per_minute` is for each network address; both numbers are for each worker process.
         All addresses together get MOST_PER_MINUTE_OF_ALL unless one alone may have more.
         """
         self._app = app
         self._registrations = registrations
         self._allow_list = allow_list
+        self._scopes = scopes
         self._of_one = Allowance(per_minute, most_names=MOST_NETWORKS)
         self._of_all = Allowance(per_minute_of_all or max(per_minute, MOST_PER_MINUTE_OF_ALL))
 
@@ -88,6 +92,9 @@ class RegistrationLimits:
         metadata = _metadata_in(body)
         if refused := self._refuse(metadata):
             return refused
+        if self._scopes is not None and isinstance(metadata.get("scope"), str):
+            metadata["scope"] = available(metadata["scope"], self._scopes) or None
+            body = json.dumps(metadata).encode()
         fingerprint = fingerprint_of(metadata, address=address_of(scope), origin=Headers(scope=scope).get("origin", ""))
         recorded = await self._registrations.recorded_answer(fingerprint) if fingerprint else None
         if recorded is not None:
@@ -103,11 +110,17 @@ class RegistrationLimits:
             return _error(400, "invalid_client_metadata", f"client_name is longer than {LONGEST_NAME} characters")
         if not _can_be_written(metadata):
             return _error(400, "invalid_client_metadata", "the metadata is not valid Unicode or is nested too deeply")
+        if metadata.get("token_endpoint_auth_method") == "private_key_jwt":
+            return _error(400, "invalid_client_metadata", "private_key_jwt is for clients whose client_id is a URL")
+        if "redirect_uris" in metadata and uris is None:
+            return _error(400, "invalid_redirect_uri", "redirect_uris is missing (RFC 7591, section 2)")
         if not isinstance(uris, list):
             return None
         if len(uris) > MOST_REDIRECT_URIS:
             return _error(400, "invalid_redirect_uri", f"there are more than {MOST_REDIRECT_URIS} redirect_uris")
         for uri in filter(None, map(parsed, uris)):
+            if uri.fragment is not None:
+                return _error(400, "invalid_redirect_uri", f"{str(uri)[:200]} has a fragment (RFC 6749, section 3.1.2)")
             if not self._allow_list.allows(uri):
                 log.warning("refused a registration: redirect URI not allowed", extra={"uri": str(uri)[:200]})
                 return _error(400, "invalid_redirect_uri", self._allow_list.refusal(uri))
