@@ -12,6 +12,7 @@ ONE_AFTER_THE_OTHER = {
     "containers": ["container", "clients", "chaos/test_sigkill.py", "test_docs.py"],
     "machines": ["nfs"],
     "old servers": ["importers"],
+    "logins": ["rfc"],
 }
 """Tests that share an engine, a network or an environment; they begin first, since they take longest."""
 

@@ -84,8 +84,8 @@ class OAuthClient:
         }
         return self._keep(self.http.post("/token", data=form))
 
-    def revoke(self, token: str) -> httpx.Response:
-        return self.http.post("/revoke", data={"token": token, "client_id": self.client_id})
+    def revoke(self, token: str, **parameters: str) -> httpx.Response:
+        return self.http.post("/revoke", data={"token": token, "client_id": self.client_id, **parameters})
 
     def sign_in(self) -> "OAuthClient":
         """Register, have the owner approve, and redeem the code."""
