@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from functools import partial
 
 from cachetools import TLRUCache
 from fastmcp.server.auth.auth import AccessToken, AuthProvider
@@ -27,6 +28,7 @@ _may_refresh: ContextVar[bool] = ContextVar("may_refresh_upstream", default=True
 
 Verify = Callable[[str], Awaitable[AccessToken | None]]
 Verified = tuple[AccessToken, float]
+Answer = tuple[AccessToken | None, list[str]]
 
 
 class RefreshNotWanted(Exception):
@@ -59,35 +61,32 @@ class VerifiedTokens:
         self._shield = shield
         self._lifetime = lifetime
         self._revocations = 0
-        self._asking: dict[str, asyncio.Task[tuple[AccessToken | None, list[str]]]] = {}
+        self._asking: dict[str, asyncio.Task[Answer]] = {}
         self._known: TLRUCache[str, Verified] = TLRUCache(LARGEST_CACHE, lambda _, known, __: known[1], time.time)
 
     async def __call__(self, token: str) -> AccessToken | None:
         key = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
         if (known := self._known.get(key)) is not None:
             return known[0].model_copy(deep=True)
-        until, revocations = time.time() + self._lifetime, self._revocations
         verified = await self._ask_shielded(key, token)
-        if verified is None:
-            return None
-        if revocations == self._revocations:
-            self._known[key] = verified, min(until, verified.expires_at or until, _expiry_of(token) or until)
-        return verified.model_copy(deep=True)
+        return None if verified is None else verified.model_copy(deep=True)
 
     def forget(self) -> None:
         """Ask the provider again for every token: a session was revoked."""
         self._revocations += 1
         self._known.clear()
+        # What is being asked may be answered from before the revocation.
+        self._asking.clear()
 
     async def _ask_shielded(self, key: str, token: str) -> AccessToken | None:
         """Ask once for all who wait, under the shield: nothing may cut off a refresh upstream."""
         task = self._asking.get(key)
         if task is None:
             try:
-                task = self._asking[key] = self._shield.start(self._ask(token))
+                task = self._asking[key] = self._shield.start(self._ask(key, token))
             except Unfinished:
                 return None
-            task.add_done_callback(lambda _: self._asking.pop(key))
+            task.add_done_callback(partial(self._answered, key))
         await asyncio.wait({task}, timeout=ANSWER_WITHIN)
         if not task.done():
             outage.note("an access token could not be verified in time")
@@ -97,15 +96,23 @@ class VerifiedTokens:
             outage.note(cause)
         return verified
 
-    async def _ask(self, token: str) -> tuple[AccessToken | None, list[str]]:
-        """What the provider says, and what it could not reach."""
+    def _answered(self, key: str, task: asyncio.Task[Answer]) -> None:
+        if self._asking.get(key) is task:
+            del self._asking[key]
+
+    async def _ask(self, key: str, token: str) -> Answer:
+        """What the provider says, and what it could not reach; remembered before anyone could ask again."""
+        until, revocations = time.time() + self._lifetime, self._revocations
         with outage.watching() as causes, keeping_journal(hold_deletes=False):
             try:
-                return await self._verify(token), causes
+                verified = await self._verify(token)
             except Exception:
                 if not causes:
                     raise
                 return None, causes
+        if verified is not None and revocations == self._revocations:
+            self._known[key] = verified, min(until, verified.expires_at or until, _expiry_of(token) or until)
+        return verified, causes
 
 
 def _expiry_of(token: str) -> float | None:
