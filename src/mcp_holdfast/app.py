@@ -4,7 +4,7 @@ import asyncio
 import logging
 import logging.config
 import os
-from collections.abc import AsyncIterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from mcp_holdfast.auth.imported.importing import import_at_first_start, keys_of_
 from mcp_holdfast.auth.imported.local import LoginWithImports
 from mcp_holdfast.auth.local import Lifetimes, LocalLogin, PinCheck, TokenSigner, made_up_pin
 from mcp_holdfast.auth.metadata import Metadata
-from mcp_holdfast.auth.providers import ProviderPlan, plan_provider
+from mcp_holdfast.auth.providers import ProviderPlan, provider_of
 from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST, RedirectAllowList, Registrations
 from mcp_holdfast.auth.revocation import Revocation, advertise_revocation
 from mcp_holdfast.auth.scopes import advertised_scopes, let_clients_ask_for_what_is_advertised
@@ -45,8 +45,10 @@ from mcp_holdfast.payload.conversation import refuse_conversations
 from mcp_holdfast.report import report_start
 from mcp_holdfast.settings import (
     ConfigurationError,
+    EffectiveValue,
     Environment,
     Settings,
+    effective_settings,
     load_settings,
     read_environment,
     server_name,
@@ -66,6 +68,9 @@ log = logging.getLogger(__name__)
 MCP_PATH = "/mcp"
 LONGEST_LIFE = 30 * 86400.0
 """Seconds for which tokens of FastMCP's proxies live, unless the identity provider's live longer."""
+
+ACCESS_TOKEN_LIFETIME = 3600
+"""Seconds for which access tokens of the built-in login live; those of a provider, as long as its own, unless set."""
 
 SIGN_INS_A_REGISTRATION = 3
 """How often a client may begin a sign-in for each time that it may register."""
@@ -88,11 +93,23 @@ class StorageStatus:
 class Plan:
     """A configuration that was checked and can be started; `provider` is None for the built-in login and for none."""
 
+    environment: Environment
     settings: Settings
     server: str
     payload: FastMCP
     provider: ProviderPlan | None
     storage_status: StorageStatus
+
+    def effective(self) -> Iterator[EffectiveValue]:
+        """Every setting and every parameter of the provider as it works, secrets masked, and where it came from."""
+        yield from effective_settings(self.settings, self.environment)
+        if self.provider is not None:
+            yield from self.provider.effective(self.environment)
+
+    def warnings(self) -> Iterator[str]:
+        """What was set on purpose and is still dangerous."""
+        if self.provider is not None:
+            yield from self.provider.warnings()
 
 
 def plan(environ: MutableMapping[str, str]) -> Plan:
@@ -113,7 +130,7 @@ def plan(environ: MutableMapping[str, str]) -> Plan:
     status = StorageStatus(settings)
     provider, payload = None, None
     try:
-        provider = _plan_provider(settings, environment)
+        provider = provider_of(settings, environment)
     except ConfigurationError as error:
         problems += error.problems
     server = server_name(settings, environment)
@@ -123,13 +140,7 @@ def plan(environ: MutableMapping[str, str]) -> Plan:
         problems += error.problems
     if problems or payload is None:
         raise ConfigurationError(problems)
-    return Plan(settings, server, payload, provider, status)
-
-
-def _plan_provider(settings: Settings, environment: Environment) -> ProviderPlan | None:
-    if settings.provider in {"local", "none"}:
-        return None
-    return plan_provider(settings.provider, environment, base_url=settings.base_url)
+    return Plan(environment, settings, server, payload, provider, status)
 
 
 def start(plan: Plan, *, workers: int) -> Starlette:
@@ -141,6 +152,8 @@ def start(plan: Plan, *, workers: int) -> Starlette:
     """
     settings = plan.settings
     logging.config.dictConfig(logs.configuration(settings.log_level, settings.log_format))
+    for warning in plan.warnings():
+        log.warning(warning)
     keys = key_rings(settings)
     opened = open_for_server(settings, keys.storage)
     import_at_first_start(settings, plan.provider, opened, os.environ)
@@ -209,8 +222,13 @@ async def _check_signing_keys(opened: OpenStore, ring: KeyRing, settings: Settin
 
     """
     await _refuse_forgotten_keys(opened, ring)
-    await note_keys(opened.store, ring, lifetime=max(settings.refresh_token_lifetime, LONGEST_LIFE))
+    await note_keys(opened.store, ring, lifetime=_longest_life(settings))
     await opened.backend.close()
+
+
+def _longest_life(settings: Settings) -> float:
+    """Seconds after which no token is good any more that was signed now."""
+    return max(settings.refresh_token_lifetime, settings.access_token_lifetime or 0, LONGEST_LIFE)
 
 
 async def _refuse_forgotten_keys(opened: OpenStore, ring: KeyRing) -> None:
@@ -310,7 +328,7 @@ def _build_local_login(
     lifetimes = Lifetimes(
         signin_page=settings.signin_page_lifetime,
         code=settings.code_lifetime,
-        access_token=settings.access_token_lifetime,
+        access_token=settings.access_token_lifetime or ACCESS_TOKEN_LIFETIME,
         refresh_token=settings.refresh_token_lifetime,
     )
     return LoginWithImports(

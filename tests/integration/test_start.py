@@ -1,5 +1,6 @@
 """What stops a start: always exit status 78 and one message with the variable, what is wrong and what to do."""
 
+import re
 import shutil
 import socket
 import subprocess
@@ -277,6 +278,24 @@ class TestCheck:
         assert "server   demo" in checked.stdout
         assert f"storage  filetree in {tmp_path}" in checked.stdout
         assert list(tmp_path.iterdir()) == []
+
+    def test_tells_the_effective_configuration_without_its_secrets(self, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_text("a-secret-of-the-provider")
+        prefix = "FASTMCP_SERVER_AUTH_GITHUB_"
+        github = {"CLIENT_ID": "an-id", "CLIENT_SECRET_FILE": str(tmp_path / "secret"), "TIMEOUT_SECONDS": "1m"}
+        variables = {f"{prefix}{name}": value for name, value in github.items()}
+        consent = {f"{prefix}REQUIRE_AUTHORIZATION_CONSENT": "off"}
+        checked = self.check(tmp_path, FASTMCP_SERVER_AUTH="github", **variables, **consent)
+        assert checked.returncode == 0
+        rows = [tuple(re.split(r"  +", line, maxsplit=2)) for line in checked.stdout.splitlines()]
+        assert ("HOLDFAST_SIGNING_KEY", f"generated, in {tmp_path}/keys/signing.key", "***") in rows
+        assert ("HOLDFAST_REFRESH_AHEAD", "default", "30s") in rows
+        assert (f"{prefix}CLIENT_ID", "environment", "an-id") in rows
+        assert (f"{prefix}CLIENT_SECRET", f"{prefix}CLIENT_SECRET_FILE={tmp_path}/secret", "***") in rows
+        assert (f"{prefix}TIMEOUT_SECONDS", "environment", "60") in rows
+        assert (f"{prefix}ENABLE_CIMD", "default", "true") in rows
+        assert "a-secret-of-the-provider" not in checked.stdout + checked.stderr
+        assert f"{prefix}REQUIRE_AUTHORIZATION_CONSENT turns the consent page off" in checked.stderr
 
     def test_tells_all_problems(self, tmp_path: Path) -> None:
         checked = self.check(tmp_path, PORT="0", LOG_LEVEL="loud")

@@ -21,7 +21,7 @@ with warnings.catch_warnings(record=True):
     # FastMCP imports what is deprecated.
     from mcp_holdfast.auth.imported.importing import carry_over, check_login, family_of, secrets_of
     from mcp_holdfast.auth.imported.records import TakenOver
-    from mcp_holdfast.auth.providers import ProviderPlan, plan_provider
+    from mcp_holdfast.auth.providers import provider_of
 
 EXIT_NO_SOURCE = 66
 """EX_NOINPUT of sysexits.h."""
@@ -60,7 +60,7 @@ def import_(
 
 def _import_from(source: Path, key_file: Path | None, *, dry_run: bool, as_json: bool) -> int:
     async def work(settings: Settings, opened: OpenStore) -> int:
-        provider = _provider(settings)
+        provider = provider_of(settings, read_environment(os.environ)[0])
         try:
             findings = read_source(source, [*_secret_in(key_file), *secrets_of(provider)])
             check_login(findings, family_of(settings, provider))
@@ -72,13 +72,6 @@ def _import_from(source: Path, key_file: Path | None, *, dry_run: bool, as_json:
         return 0
 
     return run_beside_server(work)
-
-
-def _provider(settings: Settings) -> ProviderPlan | None:
-    if settings.provider in {"local", "none"}:
-        return None
-    environment, _ = read_environment(os.environ)
-    return plan_provider(settings.provider, environment, base_url=settings.base_url)
 
 
 def _secret_in(file: Path | None) -> Sequence[str]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from mcp_holdfast.cli.output import NOTHING, print_table
 from mcp_holdfast.settings import EXIT_CONFIG, ConfigurationError
 
 
@@ -19,7 +20,10 @@ def serve(*gunicorn_arguments: Annotated[str, Parameter(allow_leading_hyphen=Tru
 
 
 def check() -> None:
-    """Check the configuration, start nothing: exit 0 if the server could start with it, else 78 and all problems."""
+    """Check the configuration, start nothing: exit 0 if the server could start with it, else 78 and all problems.
+
+    Prints every setting and every parameter of the identity provider as it works, secrets masked.
+    """
     with warnings.catch_warnings(record=True):
         from mcp_holdfast.app import MCP_PATH, plan, refuse_other_stores
 
@@ -29,8 +33,13 @@ def check() -> None:
     except ConfigurationError as error:
         sys.stderr.write(f"Holdfast could not start:\n{error}\n")
         sys.exit(EXIT_CONFIG)
+    for warning in checked.warnings():
+        sys.stderr.write(f"{warning}\n")
     settings = checked.settings
     print(f"server   {checked.server}")
     print(f"login    {settings.provider}")
     print(f"url      {settings.base_url}{MCP_PATH}")
     print(f"storage  {settings.backend}" + ("" if settings.backend == "memory" else f" in {settings.home}"))
+    print()
+    rows = [(value.variable, value.source, value.value or NOTHING) for value in checked.effective()]
+    print_table(("variable", "from", "value"), rows)

@@ -16,6 +16,10 @@ FILE_PREFIXES = ("HOLDFAST_", "EXA_", "FASTMCP_SERVER_AUTH_", "OAUTH_", "MCP_OAU
 NAMES_ENDING_IN_FILE = frozenset({"EXA_MCP_LOG_FILE"})
 
 
+DEFAULT = "default"
+FROM_ENVIRONMENT = "environment"
+
+
 @dataclass(frozen=True)
 class Environment:
     """The environment with every NAME_FILE read.
@@ -29,6 +33,10 @@ class Environment:
 
     def origin(self, name: str) -> str:
         return self.origins.get(name, name)
+
+    def source(self, name: str) -> str:
+        """Where the value of a variable comes from, for people."""
+        return self.origins.get(name, FROM_ENVIRONMENT) if name in self.values else DEFAULT
 
 
 def read_environment(environ: Mapping[str, str]) -> tuple[Environment, list[Problem]]:

@@ -42,7 +42,7 @@ WANTED: Mapping[Family, str] = {
 
 def secrets_of(provider: ProviderPlan | None) -> list[str]:
     """What FastMCP, given the same provider, derived its keys from."""
-    given = [provider.arguments.get(name) for name in KEY_PARAMETERS] if provider else []
+    given = [provider.login.arguments.get(name) for name in KEY_PARAMETERS] if provider else []
     texts = [secret.get_secret_value() if isinstance(secret, SecretStr) else secret for secret in given]
     return [text for text in texts if isinstance(text, str) and text]
 
@@ -51,7 +51,7 @@ def family_of(settings: Settings, provider: ProviderPlan | None) -> Family | Non
     """Whose sessions the login here can carry on; None for those of nobody."""
     if provider is None:
         return "local" if settings.provider == "local" else None
-    return "proxy" if issubclass(provider.provider_class, OAuthProxy) else None
+    return "proxy" if issubclass(provider.login.provider_class, OAuthProxy) else None
 
 
 def check_login(findings: Findings, family: Family | None) -> None:

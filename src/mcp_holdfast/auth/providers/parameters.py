@@ -14,7 +14,22 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AnyUrl, BaseModel, ConfigDict, PydanticUserError, SecretStr, TypeAdapter, ValidationError
+from fastmcp.server.auth import AuthProvider
+from pydantic import (
+    AnyUrl,
+    BaseModel,
+    ConfigDict,
+    PydanticUserError,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
+from typing_extensions import TypedDict, is_typeddict
+
+from mcp_holdfast.settings import parse_duration
+
+DURATIONS = re.compile(r"_(seconds|interval)$")
 
 AS_WRITTEN = ConfigDict(url_preserve_empty_path=True)
 """For lists of issuers, whose identifiers are compared letter by letter (RFC 9728, section 2): no slash is added."""
@@ -34,11 +49,35 @@ class MalformedError(ValueError):
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a constructor."""
+    """One parameter of a constructor; `default` is only meant where it is not required."""
 
     name: str
     annotation: Any
     required: bool
+    default: Any = None
+
+    @property
+    def wants(self) -> type[AuthProvider] | None:
+        """The class of the providers that it takes, itself or in a list; None where it takes other values."""
+        kinds = _alternatives(self.annotation)
+        kinds += [item for kind in kinds for item in get_args(kind)]
+        return next((kind for kind in kinds if _is_a(kind, AuthProvider)), None)
+
+    @property
+    def takes_several(self) -> bool:
+        return any(_is_a(kind, Collection) for kind in _alternatives(self.annotation))
+
+    def convert(self, text: str) -> Any:
+        """Return the value that a variable's text stands for; a number of seconds may have a unit, as in `1h`.
+
+        Raises:
+            MalformedError: where it stands for none.
+
+        """
+        return convert(_seconds(text, self.annotation) if self._is_duration() else text, self.annotation)
+
+    def _is_duration(self) -> bool:
+        return bool(DURATIONS.search(self.name)) and bool({int, float} & set(_alternatives(self.annotation)))
 
 
 def parameters_of(cls: type) -> dict[str, Parameter]:
@@ -55,7 +94,9 @@ def parameters_of(cls: type) -> dict[str, Parameter]:
                 continue
             # What a subclass forwards it may also fill in itself: only the constructor can say what is missing.
             required = parameter.default is parameter.empty and not forwarded
-            found[parameter.name] = Parameter(parameter.name, _annotation(parameter, constructor), required)
+            default = None if parameter.default is parameter.empty else parameter.default
+            annotation = _annotation(parameter, constructor)
+            found[parameter.name] = Parameter(parameter.name, annotation, required, default)
         if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in signature):
             break
         forwarded = True
@@ -137,6 +178,18 @@ def convert(text: str, annotation: Any) -> Any:
     return _convert_to_any_of(kinds, text)
 
 
+def _seconds(text: str, annotation: Any) -> str:
+    """A duration as the number of seconds that it is; a fraction only where the parameter takes one."""
+    wanted = r"\d+(\.\d+)?" if float in _alternatives(annotation) else r"\d+"
+    if re.fullmatch(wanted, text.strip()):
+        return text
+    try:
+        return str(parse_duration(text))
+    except ValueError:
+        what, remedy = "is not a duration", "Write seconds, or a number with s, m, h or d, as in 1h"
+        raise MalformedError(what, remedy) from None
+
+
 def _alternatives(annotation: Any) -> list[Any]:
     """Return the members of a union without None."""
     if get_origin(annotation) is Annotated:
@@ -178,7 +231,7 @@ def _is_a(kind: Any, *classes: type) -> bool:
 
 def _validate(kind: Any, value: Any, *, strings: bool = False, config: ConfigDict | None = None) -> Any:
     try:
-        adapter = TypeAdapter(kind, config=config)
+        adapter = TypeAdapter(_with_objects(kind) if is_typeddict(kind) else kind, config=config)
         return adapter.validate_strings(value) if strings else adapter.validate_python(value)
     except PydanticUserError:
         raise MalformedError("is an object that no variable can describe", "Remove it") from None
@@ -188,6 +241,12 @@ def _validate(kind: Any, value: Any, *, strings: bool = False, config: ConfigDic
             f"is wrong: {detail['msg'][0].lower()}{detail['msg'][1:]}",
             "Correct it, or remove it to use the default",
         ) from None
+
+
+def _with_objects(kind: Any) -> Any:
+    """A mapping with named keys, some of which may want objects; pydantic takes typing's own from Python 3.12 on."""
+    mapping = TypedDict(kind.__name__, typing.get_type_hints(kind), total=kind.__total__)  # type: ignore[misc]
+    return with_config(ConfigDict(arbitrary_types_allowed=True))(mapping)
 
 
 def _is_json(text: str) -> bool:
