@@ -11,11 +11,12 @@ from functools import partial
 from typing import Any
 
 from fastmcp import FastMCP
-from fastmcp.server.auth.auth import AuthProvider, OAuthProvider
+from fastmcp.server.auth.auth import AuthProvider, MultiAuth, OAuthProvider
 from fastmcp.server.auth.oauth_proxy import OAuthProxy
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
+from starlette.types import ASGIApp
 
 from mcp_holdfast import logs
 from mcp_holdfast.auth.authorization import AuthorizationRequests, AuthorizationResponses
@@ -24,7 +25,8 @@ from mcp_holdfast.auth.imported.importing import import_at_first_start, keys_of_
 from mcp_holdfast.auth.imported.local import LoginWithImports
 from mcp_holdfast.auth.local import Lifetimes, LocalLogin, PinCheck, TokenSigner, made_up_pin
 from mcp_holdfast.auth.metadata import Metadata
-from mcp_holdfast.auth.providers import ProviderPlan, provider_of
+from mcp_holdfast.auth.provider_keys import follow_key_rotation
+from mcp_holdfast.auth.providers import ProviderPlan, ProviderUnreachable, provider_of
 from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST, RedirectAllowList, Registrations
 from mcp_holdfast.auth.revocation import Revocation, advertise_revocation
 from mcp_holdfast.auth.scopes import advertised_scopes, let_clients_ask_for_what_is_advertised
@@ -38,6 +40,7 @@ from mcp_holdfast.http.content import OwnContent
 from mcp_holdfast.http.health import Readiness, health_routes
 from mcp_holdfast.http.limits import AuthorizationLimits, OAuthBodyLimit
 from mcp_holdfast.http.outage import DEFAULT_CALLBACK_PATH, OutageAnswer
+from mcp_holdfast.http.provider_wait import ProviderWait
 from mcp_holdfast.http.registration import RegistrationLimits
 from mcp_holdfast.http.stopping import ListeningStreams, Stopping
 from mcp_holdfast.payload import load_payload
@@ -143,8 +146,10 @@ def plan(environ: MutableMapping[str, str]) -> Plan:
     return Plan(environment, settings, server, payload, provider, status)
 
 
-def start(plan: Plan, *, workers: int) -> Starlette:
+def start(plan: Plan, *, workers: int) -> ASGIApp:
     """Open the store and build the application for this number of worker processes.
+
+    Where the identity provider cannot be asked now, the application waits for it.
 
     Raises:
         ConfigurationError: the store or its keys cannot be used.
@@ -163,13 +168,39 @@ def start(plan: Plan, *, workers: int) -> Starlette:
     readiness = plan.storage_status.readiness = Readiness(opened.store)
     store = PromptStore(opened.store)
     watch_outgoing_requests()
-    allow_list = _allow_list(plan)
-    login = plan.payload.auth = _build_login(plan, JournaledStore(store), keys.signing, other_keys, allow_list)
-    shields = Shield(), Shield()
-    layers = _login_layers(login, store, shields, settings, allow_list) if isinstance(login, OAuthProvider) else []
-    asyncio.run(report_start(location_of(settings), keys, opened.backend, _what_runs(plan)))
+    if plan.payload.auth is not None:
+        log.warning("the server's own auth is replaced by FASTMCP_SERVER_AUTH", extra={"provider": settings.provider})
     # Sessions live in one process; with several, each request must be able to go to any of them.
     is_stateless = workers > 1 or settings.replicas
+
+    def build() -> Starlette:
+        login = _build_login(plan, JournaledStore(store), keys.signing, other_keys, _allow_list(plan))
+        return _application(plan, opened, store, readiness, login, is_stateless=is_stateless)
+
+    application: ASGIApp
+    try:
+        application = build()
+    except ProviderUnreachable as error:
+        log.warning("waiting for the identity provider; until then every answer is 503", extra={"reason": str(error)})
+        name, path = plan.payload.name, _callback_path(plan)
+        application = ProviderWait(build, str(error), server_name=name, callback_path=path)
+    asyncio.run(report_start(location_of(settings), keys, opened.backend, _what_runs(plan)))
+    return application
+
+
+def _application(
+    plan: Plan,
+    opened: OpenStore,
+    store: PromptStore,
+    readiness: Readiness,
+    login: AuthProvider | None,
+    *,
+    is_stateless: bool,
+) -> Starlette:
+    settings = plan.settings
+    plan.payload.auth = login
+    shields = Shield(), Shield()
+    layers = _login_layers(login, store, shields, settings, _allow_list(plan)) if login is not None else []
     if is_stateless:
         refuse_conversations(plan.payload)
     stopping = Stopping()
@@ -188,7 +219,7 @@ def start(plan: Plan, *, workers: int) -> Starlette:
             await asyncio.gather(*(shield.drain() for shield in shields))
         await store.close()
 
-    callback_path = login._redirect_path if isinstance(login, OAuthProxy) else DEFAULT_CALLBACK_PATH
+    callback_path = _callback_path(plan)
     return Starlette(
         routes=[*health_routes(readiness), Mount("/", mcp)],
         middleware=[
@@ -241,23 +272,32 @@ def _allow_list(plan: Plan) -> RedirectAllowList:
     return plan.provider.allow_list(default) if plan.provider else default
 
 
+def _issuer_of(login: AuthProvider) -> OAuthProvider | None:
+    """What issues tokens to clients; None where the identity provider does it itself."""
+    candidate = login.server if isinstance(login, MultiAuth) else login
+    return candidate if isinstance(candidate, OAuthProvider) else None
+
+
 def _login_layers(
-    provider: OAuthProvider,
+    login: AuthProvider,
     store: AtomicStore,
     shields: tuple[Shield, Shield],
     settings: Settings,
     allow_list: RedirectAllowList,
 ) -> list[Middleware]:
-    """What stands between clients and any provider that issues tokens, the outermost first.
+    """What stands between clients and the login: nothing but a cache, unless it issues tokens; the outermost first.
 
     Calls have a shield of their own, so that however many of them wait for an identity provider, exchanges go on.
     """
     shield, shield_of_calls = shields
+    tokens = remember_verified_tokens(login, shield_of_calls, lifetime=settings.token_cache)
+    provider = _issuer_of(login)
+    if provider is None:
+        return []
     leases = Leases(store, lifetime=settings.lease)
     sessions = Sessions(store, leases)
-    registrations = Registrations(store, clients=provider, lifetime=settings.registration_lifetime)
-    tokens = remember_verified_tokens(provider, shield_of_calls, lifetime=settings.token_cache)
     sessions.on_revoked = tokens.forget
+    registrations = Registrations(store, clients=provider, lifetime=settings.registration_lifetime)
     if isinstance(provider, OAuthProxy):
         refresh_upstream_one_at_a_time(provider, leases)
     advertise_revocation(provider)
@@ -295,20 +335,25 @@ def _login_layers(
     ]
 
 
+def _callback_path(plan: Plan) -> str:
+    """Where the identity provider sends browsers back."""
+    own = plan.provider.login.arguments.get("redirect_path") if plan.provider else None
+    return f"/{own.lstrip('/')}" if own else DEFAULT_CALLBACK_PATH
+
+
 def _build_login(
     plan: Plan, store: JournaledStore, ring: KeyRing, other_keys: Sequence[bytes], allow_list: RedirectAllowList
 ) -> AuthProvider | None:
     settings = plan.settings
-    if plan.payload.auth is not None:
-        log.warning("the server's own auth is replaced by FASTMCP_SERVER_AUTH", extra={"provider": settings.provider})
     if settings.provider == "none":
         log.warning("serving without authentication: anyone who reaches this port can use the server")
         return None
     if plan.provider is not None:
         keys = ring.derive("provider tokens")
         provider = plan.provider.build(client_storage=store, jwt_signing_key=keys[0], allow_list=allow_list)
-        if isinstance(provider, OAuthProxy):
-            accept_previous_keys(provider, [*keys, *other_keys])
+        follow_key_rotation(provider)
+        if isinstance(issuer := _issuer_of(provider), OAuthProxy):
+            accept_previous_keys(issuer, [*keys, *other_keys])
         return provider
     return _build_local_login(settings, store, ring, plan.payload.name, allow_list)
 

@@ -66,6 +66,8 @@ def configuration(level: str, style: str) -> dict[str, Any]:
         # FastMCP would draw its own log lines with rich; gunicorn lends its handlers to uvicorn, so it needs its own.
         "loggers": {
             **dict.fromkeys(("mcp_holdfast", "gunicorn.error", "fastmcp"), ours),
+            # A traceback each time that a discovery document cannot be had; what it means is told in one line of ours.
+            "fastmcp.server.auth.oidc_proxy": {"level": "CRITICAL"},
             # A PIN that was made up is shown once, whatever the level.
             SHOWN_ONCE: {"level": "INFO"},
         },

@@ -1,5 +1,5 @@
 // An OpenID provider with a control interface for tests. identity_provider.py starts it and says what it is for.
-import { generateKeyPairSync } from "node:crypto";
+import { generateKeyPairSync, randomUUID } from "node:crypto";
 import { DatabaseSync } from "node:sqlite";
 import { json, text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -69,19 +69,20 @@ class Records {
   }
 }
 
-async function signingKeys() {
-  const records = new Records("SigningKeys");
-  const kept = await records.find("current");
-  if (kept) return kept;
+const keyRecords = new Records("SigningKeys");
+
+// The first key signs; those before it are published for as long as their tokens live.
+async function addSigningKey() {
   const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
-  const keys = { keys: [{ ...privateKey.export({ format: "jwk" }), alg: "RS256", use: "sig", kid: "first" }] };
-  await records.upsert("current", keys);
+  const key = { ...privateKey.export({ format: "jwk" }), alg: "RS256", use: "sig", kid: randomUUID() };
+  const keys = { keys: [key, ...((await keyRecords.find("current"))?.keys ?? [])] };
+  await keyRecords.upsert("current", keys);
   return keys;
 }
 
 const provider = new Provider(ISSUER, {
   adapter: Records,
-  jwks: await signingKeys(),
+  jwks: (await keyRecords.find("current")) ?? (await addSigningKey()),
   cookies: { keys: ["signs the cookies of tests"] },
   scopes: SCOPES,
   claims: { openid: ["sub"], profile: ["name"], email: ["email", "email_verified"] },
@@ -89,7 +90,13 @@ const provider = new Provider(ISSUER, {
     accountId: sub,
     claims: () => ({ sub, name: sub, email: `${sub}@example.test`, email_verified: true }),
   }),
-  routes: { authorization: "/authorize", token: "/token", revocation: "/revoke", jwks: "/jwks" },
+  routes: {
+    authorization: "/authorize",
+    token: "/token",
+    revocation: "/revoke",
+    introspection: "/introspect",
+    jwks: "/jwks",
+  },
   pkce: { required: () => true },
   rotateRefreshToken: process.env.ROTATE_REFRESH_TOKENS !== "no",
   ttl: {
@@ -103,6 +110,7 @@ const provider = new Provider(ISSUER, {
   },
   features: {
     devInteractions: { enabled: true },
+    introspection: { enabled: true },
     revocation: { enabled: true },
     resourceIndicators: {
       enabled: true,
@@ -111,7 +119,7 @@ const provider = new Provider(ISSUER, {
       getResourceServerInfo: (_, resource) => ({
         scope: SCOPES.join(" "),
         audience: resource,
-        accessTokenFormat: "jwt",
+        accessTokenFormat: process.env.ACCESS_TOKEN_FORMAT,
         accessTokenTTL: ACCESS_TOKEN_LIFETIME,
         jwt: { sign: { alg: "RS256" } },
       }),
@@ -147,6 +155,10 @@ const controls = {
       response_types: ["code"],
       grant_types: ["authorization_code", "refresh_token"],
     }),
+  // Takes effect at the next start.
+  "POST /control/rotate-keys": async () => {
+    await addSigningKey();
+  },
   "POST /control/revoke-all": () => {
     removeGrants.run();
   },
@@ -156,6 +168,14 @@ async function answerControls(ctx, next) {
   const control = controls[`${ctx.method} ${ctx.path}`];
   if (!control) return next();
   ctx.body = (await control(ctx.method === "PUT" ? await json(ctx.req) : undefined)) ?? {};
+}
+
+// What servers ask when they verify a token.
+const COUNTED_PATHS = new Set(["/introspect", "/jwks"]);
+
+async function countRequest(ctx, next) {
+  if (COUNTED_PATHS.has(ctx.path)) count.run(ctx.path);
+  return next();
 }
 
 async function fail(ctx, next) {
@@ -191,5 +211,5 @@ async function exchangeOneAtATime(ctx, next) {
   return exchange;
 }
 
-for (const middleware of [answerControls, fail, approveAtOnce, exchangeOneAtATime]) provider.use(middleware);
+for (const middleware of [answerControls, countRequest, fail, approveAtOnce, exchangeOneAtATime]) provider.use(middleware);
 provider.listen(Number(PORT), new URL(ISSUER).hostname);

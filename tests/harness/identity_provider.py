@@ -29,7 +29,12 @@ class IdentityProvider(ServerProcess):
     client_secret = "upstream-secret-upstream-secret-0001"
 
     def __init__(
-        self, directory: Path, *, access_token_lifetime: int = 3600, redirect_uris: Sequence[str] = ()
+        self,
+        directory: Path,
+        *,
+        access_token_lifetime: int = 3600,
+        opaque_tokens: bool = False,
+        redirect_uris: Sequence[str] = (),
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         super().__init__(directory / "log", {})
@@ -37,6 +42,7 @@ class IdentityProvider(ServerProcess):
         self.authorization_endpoint = f"{self.url}/authorize"
         self.token_endpoint = f"{self.url}/token"
         self.revocation_endpoint = f"{self.url}/revoke"
+        self.introspection_endpoint = f"{self.url}/introspect"
         self.jwks_uri = f"{self.url}/jwks"
         self.configuration_url = f"{self.url}{self.ready_path}"
         self._redirect_uris = list(redirect_uris)
@@ -47,6 +53,7 @@ class IdentityProvider(ServerProcess):
             "CLIENT_ID": self.client_id,
             "CLIENT_SECRET": self.client_secret,
             "ACCESS_TOKEN_LIFETIME": str(access_token_lifetime),
+            "ACCESS_TOKEN_FORMAT": "opaque" if opaque_tokens else "jwt",
         }
 
     def command(self) -> Sequence[str]:
@@ -77,6 +84,17 @@ class IdentityProvider(ServerProcess):
     def fail_jwks(self, status: int) -> None:
         self._set_fault("/jwks", status=status)
 
+    def fail_introspection(self, status: int) -> None:
+        self._set_fault("/introspect", status=status)
+
+    def fail_discovery(self, status: int) -> None:
+        self._set_fault(self.ready_path, status=status)
+
+    def rotate_keys(self) -> None:
+        """Sign with a new key from now on, and publish the old one, too."""
+        self._control("POST", "rotate-keys")
+        self.restart()
+
     def heal(self) -> None:
         """End all failures. What hangs already goes on waiting."""
         self._faults = {}
@@ -105,6 +123,14 @@ class IdentityProvider(ServerProcess):
     def revocations(self) -> int:
         """How many grants were revoked at the revocation endpoint; requests that ended none do not count."""
         return self._count("revocations")
+
+    def key_requests(self) -> int:
+        """How often its keys were asked for."""
+        return self._count("/jwks")
+
+    def introspections(self) -> int:
+        """How often it was asked about a token."""
+        return self._count("/introspect")
 
     def issued(self) -> set[str]:
         """Every code, opaque token and session that it gave out."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from harness.identity_provider import IdentityProvider
-from harness.oauth import hidden_fields
+from harness.oauth import REDIRECT_URI, OAuthClient, hidden_fields
 
 OAUTH_PROXY = "fastmcp.server.auth.oauth_proxy.OAuthProxy"
 OIDC_PROXY = "fastmcp.server.auth.oidc_proxy.OIDCProxy"
@@ -36,6 +36,18 @@ def proxy_environment(provider: IdentityProvider, base_url: str) -> dict[str, st
     }
 
 
+def introspecting_proxy_environment(provider: IdentityProvider, base_url: str) -> dict[str, str]:
+    """Register a server at `provider`, which issues opaque tokens, and ask it about each of them."""
+    jwt, introspection = "FASTMCP_SERVER_AUTH_JWTVERIFIER_", "FASTMCP_SERVER_AUTH_INTROSPECTION_"
+    settings = proxy_environment(provider, base_url)
+    return {name: value for name, value in settings.items() if not name.startswith(jwt)} | {
+        f"{introspection}INTROSPECTION_URL": provider.introspection_endpoint,
+        f"{introspection}CLIENT_ID": provider.client_id,
+        f"{introspection}CLIENT_SECRET": provider.client_secret,
+        f"{introspection}REQUIRED_SCOPES": SCOPES,
+    }
+
+
 def oidc_proxy_environment(provider: IdentityProvider, base_url: str) -> dict[str, str]:
     """Register a server at `provider`, which must be running, and return the settings of its OIDCProxy."""
     prefix = _register(provider, base_url, OIDC_PROXY)
@@ -55,12 +67,23 @@ def _register(provider: IdentityProvider, base_url: str, proxy: str) -> str:
     return f"FASTMCP_SERVER_AUTH_{proxy.rpartition('.')[2].upper()}_"
 
 
-def browser() -> httpx.Client:
+def sign_in_directly(provider: IdentityProvider, account: str = "ada") -> str:
+    """Sign in as a client that needs no proxy; returns the access token that the provider issued."""
+    provider.allow_redirect(REDIRECT_URI)
+    with httpx.Client(base_url=provider.url, auth=(provider.client_id, provider.client_secret)) as http:
+        client = OAuthClient(http, provider.client_id)
+        page = client.authorize(scope="openid offline_access", prompt="consent").url
+        callback = ProxyPerson(account, quick=True).sign_in(str(page))
+        return str(client.redeem(httpx.URL(callback).params["code"]).json()["access_token"])
+
+
+def browser(base_url: str = "") -> httpx.Client:
     """Return a client with cookies of its own that keeps no connection open, so that nobody needs to close it.
 
     It speaks plain HTTP only: loading the usual certificates takes longer than a sign-in.
     """
     return httpx.Client(
+        base_url=base_url,
         timeout=30,
         verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         limits=httpx.Limits(max_keepalive_connections=0),

@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import time
+from typing import Protocol
 
 from key_value.aio.protocols import AsyncKeyValue
 from starlette.requests import Request
@@ -50,7 +51,14 @@ class Readiness:
         return None if found == value else "the store does not return what was written to it"
 
 
-def health_routes(readiness: Readiness) -> list[Route]:
+class TellsProblem(Protocol):
+    """Knows whether requests can be served."""
+
+    async def problem(self) -> str | None:
+        """Why not, for anyone to read; None if they can."""
+
+
+def health_routes(readiness: TellsProblem) -> list[Route]:
     async def livez(_: Request) -> Response:
         return JSONResponse({"status": "alive"})
 
