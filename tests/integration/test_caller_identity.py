@@ -130,3 +130,12 @@ def test_a_program_brings_a_token_of_its_own(site: Site) -> None:
         check(site, caller(client), "a-program")
     else:
         assert client.call().status_code == 401
+
+
+def test_its_session_is_refreshed_once_and_ended_at_once(site: Site) -> None:
+    client = site.client().sign_in()
+    spent = client.tokens["refresh_token"]
+    assert client.refresh(spent).json() == client.refresh(spent).json()
+    assert client.call().status_code == 200
+    client.revoke(client.tokens["refresh_token"]).raise_for_status()
+    assert client.call().status_code == 401

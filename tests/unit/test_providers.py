@@ -73,6 +73,38 @@ class TestNames:
             assert f"FASTMCP_SERVER_AUTH_{named.provider_class.__name__.upper()}_" in named.prefixes
 
     @pytest.mark.parametrize(
+        ("word", "name"),
+        [
+            ("auth0", "Auth0Provider"),
+            ("authkit", "AuthKitProvider"),
+            ("aws_cognito", "AWSCognitoProvider"),
+            ("azure", "AzureProvider"),
+            ("clerk", "ClerkProvider"),
+            ("cognito", "AWSCognitoProvider"),
+            ("descope", "DescopeProvider"),
+            ("discord", "DiscordProvider"),
+            ("entra", "AzureProvider"),
+            ("github", "GitHubProvider"),
+            ("google", "GoogleProvider"),
+            ("huggingface", "HuggingFaceProvider"),
+            ("introspection", "IntrospectionTokenVerifier"),
+            ("jwt", "JWTVerifier"),
+            ("keycloak", "KeycloakAuthProvider"),
+            ("multi", "MultiAuth"),
+            ("oauth", "OAuthProxy"),
+            ("oci", "OCIProvider"),
+            ("oidc", "OIDCProxy"),
+            ("propelauth", "PropelAuthProvider"),
+            ("remote", "RemoteAuthProvider"),
+            ("scalekit", "ScalekitProvider"),
+            ("supabase", "SupabaseProvider"),
+            ("workos", "WorkOSProvider"),
+        ],
+    )
+    def test_every_service_has_a_short_name(self, word: str, name: str) -> None:
+        assert find_provider(word).provider_class.__name__ == name
+
+    @pytest.mark.parametrize(
         "prefix",
         [
             "AUTH0",
