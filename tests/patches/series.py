@@ -36,6 +36,11 @@ class Patch:
         lines = self.path.read_text(encoding="utf-8").splitlines()
         return [Path(line.removeprefix("+++ b/").split("\t")[0]) for line in lines if line.startswith("+++ b/")]
 
+    @property
+    def package(self) -> str:
+        """What it changes, as Python imports it."""
+        return self.targets[0].parts[0]
+
 
 def series_entries() -> list[str]:
     return [line for line in (PATCHES / "series").read_text(encoding="utf-8").splitlines() if line]
