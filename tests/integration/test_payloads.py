@@ -1,4 +1,4 @@
-"""What runs behind the login: the demo, the Exasol server, any FastMCP server, all unmodified."""
+"""What runs behind the login: the demo, the Exasol server, any FastMCP server, the Exasol server with the repairs in patches/."""
 
 import json
 from pathlib import Path
