@@ -25,7 +25,8 @@ def check() -> None:
     Prints every setting and every parameter of the identity provider as it works, secrets masked.
     """
     with warnings.catch_warnings(record=True):
-        from mcp_holdfast.app import MCP_PATH, plan, refuse_other_stores
+        from mcp_holdfast.app import MCP_PATH, plan
+        from mcp_holdfast.key_checks import refuse_other_stores
 
     try:
         checked = plan(os.environ)
