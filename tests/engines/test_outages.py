@@ -6,7 +6,10 @@ FAULT_SECONDS says for how long.
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
+import httpx
 import pytest
 
 from conftest import Say
@@ -15,11 +18,15 @@ from harness.engines import EngineProcess
 from harness.identity_provider import IdentityProvider
 from harness.journeys import ProxyJourney
 from harness.load import Worker, finish, table, tracebacks, unanswered
-from harness.proxy_login import proxy_environment
+from harness.oauth import OAuthClient
+from harness.proxy_login import ProxyPerson, proxy_environment
 from harness.server import Server
+from harness.waiting import eventually
 
 FAULT_SECONDS = float(os.environ.get("FAULT_SECONDS", "3"))
 CLIENTS = 6
+LEASE, LONGER_THAN_A_LEASE = 4, 8.0
+"""In seconds. Replicas look every five whether the store is there, even if nobody asks them for anything."""
 
 pytestmark = pytest.mark.timeout(300 + 4 * FAULT_SECONDS)
 
@@ -82,3 +89,38 @@ def test_nobody_is_told_to_sign_in_again(
     assert unanswered(workers) == {}
     assert provider.reuses() == reuses
     assert tracebacks(server) == []
+
+
+@pytest.mark.parametrize("name", ["redis"])
+def test_a_replica_that_had_nothing_to_do_in_an_outage_repeats_no_refresh(
+    name: str, running_engines: Callable[[str], EngineProcess], provider: IdentityProvider, tmp_path: Path
+) -> None:
+    """The other one holds what the identity provider gave it, and its lease ran out while it could not store that."""
+    engine = running_engines(name)
+    engine.empty()
+    replicas = [Server(tmp_path / f"home-{n}", tmp_path / f"log-{n}", **engine.settings()) for n in range(2)]
+    for replica in replicas:
+        replica.environment |= proxy_environment(provider, replicas[0].url) | {"HOLDFAST_LEASE": str(LEASE)}
+        replica.launch()
+    with ExitStack() as everything:
+        for replica in replicas:
+            everything.callback(replica.stop)
+            replica.wait_until_ready()
+        first, second = (
+            everything.enter_context(httpx.Client(base_url=replica.url, timeout=60)) for replica in replicas
+        )
+        client = OAuthClient(first, person=ProxyPerson(quick=True)).sign_in()
+        refreshes, reuses = provider.refreshes(), provider.reuses()
+        provider.hang_token_endpoint(4)
+        with pytest.raises(httpx.ReadTimeout):
+            first.post("/token", data=client.refresh_request(), timeout=1)
+        engine.kill()
+        provider.heal()
+        eventually(provider.refreshes, lambda counted: counted > refreshes)
+        time.sleep(LONGER_THAN_A_LEASE)
+        engine.start()
+        client.http = second
+        answer = eventually(client.refresh, lambda answer: answer.status_code != 503)
+        assert answer.status_code == 200, answer.text
+        assert client.call().status_code == 200
+        assert provider.reuses() == reuses

@@ -76,13 +76,15 @@ class OAuthClient:
         return self._keep(self.http.post("/token", data=form))
 
     def refresh(self, refresh_token: str = "", **parameters: str) -> httpx.Response:
-        form = {
+        return self._keep(self.http.post("/token", data=self.refresh_request(refresh_token, **parameters)))
+
+    def refresh_request(self, refresh_token: str = "", **parameters: str) -> dict[str, str]:
+        return {
             "grant_type": "refresh_token",
             "refresh_token": refresh_token or self.tokens["refresh_token"],
             "client_id": self.client_id,
             **parameters,
         }
-        return self._keep(self.http.post("/token", data=form))
 
     def revoke(self, token: str, **parameters: str) -> httpx.Response:
         return self.http.post("/revoke", data={"token": token, "client_id": self.client_id, **parameters})

@@ -19,8 +19,10 @@ LEASES = "holdfast_leases"
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
 SHORTEST_WAIT = 0.001
 PAUSE_WHILE_THE_STORE_FAILS = 0.2
-OUTAGE_IS_RECENT_FOR, HOLDERS_GO_FIRST_FOR = 3.0, 1.0
-"""In seconds. After an outage the holder of a lease that ran out meanwhile writes down first what it has."""
+OUTAGE_IS_RECENT_FOR, HOLDERS_GO_FIRST_FOR = 15.0, 3.0
+"""In seconds. After an outage the holder of a lease that ran out meanwhile writes down first what it has: it tries
+every half second, and others may have learned of the outage by what they look for every five seconds only.
+"""
 
 
 @runtime_checkable
@@ -36,6 +38,14 @@ class AtomicStore(AsyncKeyValue, Protocol):
     def entries(self, collection: str) -> AsyncIterator[tuple[str, ManagedEntry]]:
         """Every record of a collection with its key, in no order, without those that have expired."""
         ...
+
+
+@runtime_checkable
+class NoticesFailures(Protocol):
+    """A store that knows when it failed last."""
+
+    failed_at: float
+    """By time.monotonic, which is also an event loop's time."""
 
 
 class LeaseBusy(Exception):
@@ -55,16 +65,11 @@ class Leases:
         # Within a process a lock tells at once who is next, and a holder that cannot reach the store keeps its turn.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._interested: Counter[str] = Counter()
-        self._store_failed_at = -OUTAGE_IS_RECENT_FOR
 
     async def try_to_take(self, name: str) -> "Lease | None":
         """Take the lease if it is free."""
         lease = Lease(self._store, name, self._lifetime)
-        try:
-            return lease if await lease.take() else None
-        except Exception:
-            self._store_failed_at = asyncio.get_running_loop().time()
-            raise
+        return lease if await lease.take() else None
 
     @asynccontextmanager
     async def hold(self, name: str, *, wait: float) -> AsyncIterator["Turn"]:
@@ -88,12 +93,17 @@ class Leases:
         try:
             lease, had_to_wait = await self._wait_for(name, deadline)
             async with lease:
-                if asyncio.get_running_loop().time() < self._store_failed_at + OUTAGE_IS_RECENT_FOR:
+                if self._an_outage_is_recent():
                     await asyncio.sleep(HOLDERS_GO_FIRST_FOR)
                 yield Turn(lease, was_contended=contended or had_to_wait)
         finally:
             turn.release()
             self._lose_interest(name)
+
+    def _an_outage_is_recent(self) -> bool:
+        if not isinstance(self._store, NoticesFailures):
+            return False
+        return asyncio.get_running_loop().time() < self._store.failed_at + OUTAGE_IS_RECENT_FOR
 
     def _lose_interest(self, name: str) -> None:
         self._interested[name] -= 1

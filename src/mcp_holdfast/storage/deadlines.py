@@ -7,7 +7,9 @@ mount would wait as long as the mount hangs.
 import asyncio
 import errno
 import logging
+import math
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, SupportsFloat, TypeVar
@@ -27,7 +29,7 @@ from key_value.aio.errors import (
 )
 
 from mcp_holdfast import outage
-from mcp_holdfast.storage.atomic import AtomicStore
+from mcp_holdfast.storage.atomic import AtomicStore, NoticesFailures
 from mcp_holdfast.storage.journal import Place, place_of
 from mcp_holdfast.storage.one_by_one import OneByOne
 
@@ -79,6 +81,13 @@ class PromptStore(OneByOne):
         self._deadline = deadline
         self._most_left_behind = most_left_behind
         self._left_behind: dict[asyncio.Task[Any], Place | None] = {}
+        self._failed_at = -math.inf
+
+    @property
+    def failed_at(self) -> float:
+        """When the store failed last, here or where it looks by itself whether all is well (time.monotonic)."""
+        below = self._store.failed_at if isinstance(self._store, NoticesFailures) else -math.inf
+        return max(self._failed_at, below)
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         return await self._read("get", lambda: self._store.get(key, collection=collection))
@@ -124,6 +133,7 @@ class PromptStore(OneByOne):
         except MISTAKES:
             raise
         except OUTAGES as error:
+            self._failed_at = time.monotonic()
             log.info("reading once more", extra={"error": _kind(error)})
         return await self._run(name, operation)
 
@@ -133,15 +143,15 @@ class PromptStore(OneByOne):
         except MISTAKES:
             raise
         except OUTAGES as error:
-            raise _unavailable(f"the store failed at {name}: {_kind(error)}") from error
+            raise self._unavailable(f"the store failed at {name}: {_kind(error)}") from error
 
     async def _in_time(self, name: str, operation: Operation[Result], place: Place | None) -> Result:
         late = f"the store did not answer {name} within {self._deadline:g} s"
         deadline = asyncio.get_running_loop().time() + self._deadline
         if len(self._left_behind) >= self._most_left_behind:
-            raise _unavailable(f"the store has not answered {len(self._left_behind)} operations")
+            raise self._unavailable(f"the store has not answered {len(self._left_behind)} operations")
         if place and not await self._earlier_writes_end(place, deadline):
-            raise _unavailable(late)
+            raise self._unavailable(late)
         task = asyncio.create_task(operation())
         task.add_done_callback(self._forget)
         try:
@@ -150,8 +160,13 @@ class PromptStore(OneByOne):
             if not task.done():
                 self._left_behind[task] = place
         if not task.done():
-            raise _unavailable(late)
+            raise self._unavailable(late)
         return task.result()
+
+    def _unavailable(self, cause: str) -> StoreUnavailable:
+        self._failed_at = time.monotonic()
+        outage.note(cause)
+        return StoreUnavailable(cause)
 
     async def _earlier_writes_end(self, place: Place, deadline: float) -> bool:
         earlier = {task for task, written in self._left_behind.items() if written == place}
@@ -170,11 +185,6 @@ class PromptStore(OneByOne):
 
 async def _next(records: AsyncIterator[Result]) -> Result | None:
     return await anext(records, None)
-
-
-def _unavailable(cause: str) -> StoreUnavailable:
-    outage.note(cause)
-    return StoreUnavailable(cause)
 
 
 def _kind(error: BaseException) -> str:

@@ -5,6 +5,8 @@ A record that was planted, swapped, re-dated, truncated or never encrypted is a 
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -71,6 +73,8 @@ class SealedStore(BaseStore):
         self._is_checked = False
         self._refusal = ""
         self._following: asyncio.Task[None] | None = None
+        self.failed_at = -math.inf
+        """When the store was last looked at in vain (time.monotonic)."""
         self.is_rotating = False
         """Whether a part of the store may still be sealed with a previous key."""
 
@@ -230,7 +234,8 @@ class SealedStore(BaseStore):
             except SealedWithAnotherKey as refusal:
                 log.error("the store is not used any more: %s", refusal)
             except Exception as error:  # noqa: BLE001  # whatever the store does, what was known stays true for now
-                log.info("cannot look which key the store is sealed with", extra={"error": repr(error)})
+                self.failed_at = time.monotonic()
+                log.debug("cannot look which key the store is sealed with", extra={"error": repr(error)})
 
     async def _setup(self) -> None:
         await self._begin()
