@@ -23,7 +23,7 @@ secret() {
 redis_users() {
 	echo "user default on nopass -@all +ping"
 	echo "user holdfast on #$(secret redis_password | tr -d '\n' | sha256sum | cut -d ' ' -f 1)" \
-		"~* +@read +@write +@scripting -@dangerous +scan +ping +info"
+		"~* +@read +@write +@scripting -@dangerous +scan +ping +info +select"
 }
 
 # For a database of its own, and no superuser.

@@ -7,6 +7,7 @@ environment was checked, since it fails on a malformed WEB_CONCURRENCY while it 
 import errno
 import os
 import shlex
+import signal
 import socket
 import sys
 import warnings
@@ -27,6 +28,7 @@ WORKER_CLASS = "uvicorn_worker.UvicornWorker"
 
 def main(gunicorn_arguments: Iterable[str]) -> None:
     """Run the server until it is stopped; the arguments are gunicorn's own."""
+    signal.signal(signal.SIGTERM, _end)
     try:
         checked = plan(os.environ)
         _check_gunicorn_arguments(checked.settings.gunicorn_arguments)
@@ -35,6 +37,11 @@ def main(gunicorn_arguments: Iterable[str]) -> None:
     except ConfigurationError as error:
         sys.stderr.write(f"Holdfast cannot start:\n{error}\n")
         sys.exit(EXIT_CONFIG)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """End at a signal while nobody is served yet: Linux ignores it for the first process of a container otherwise."""
+    sys.exit(128 + number)
 
 
 def _check_gunicorn_arguments(arguments: str) -> None:

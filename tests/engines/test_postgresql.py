@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -126,9 +127,22 @@ async def test_a_server_that_cannot_be_trusted_is_not_used(
         "password": server.url.replace("p%40ss", "pass"),
     }[wrong]
     expected = {"authority": "CERTIFICATE_VERIFY_FAILED", "host": "mismatch|not valid for 'localhost'"}
-    with pytest.raises(KeyValueStoreError, match=expected.get(wrong, "InvalidAuthorization|InvalidPassword")) as error:
+    with pytest.raises(KeyValueStoreError, match=expected.get(wrong, "this user is not let in")) as error:
         await opened(url).get("key", collection="one")
     assert PASSWORD not in str(error.value)
+
+
+@pytest.mark.parametrize("named", [{}, {"sslrootcert": "system"}])
+async def test_the_authorities_of_the_system_are_trusted_where_none_are_named(
+    server: PostgreSQLServer, opened: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, named: dict[str, str]
+) -> None:
+    of_ours = f"&sslrootcert={quote(str(server.authority), safe='')}"
+    url = server.url.replace(of_ours, "".join(f"&{name}={value}" for name, value in named.items()))
+    assert of_ours not in url
+    with pytest.raises(KeyValueStoreError, match=r"certificate is not trusted.*sslrootcert"):
+        await opened(url).get("key", collection="one")
+    monkeypatch.setenv("SSL_CERT_FILE", str(server.authority))
+    assert await opened(url).get("key", collection="one") is None
 
 
 async def test_a_table_may_be_in_a_schema_of_its_own(server: PostgreSQLServer, opened: Callable[..., Engine]) -> None:

@@ -122,9 +122,11 @@ def test_no_secret_is_in_the_engine(
         assert re.findall(JSON_WEB_TOKEN, held) == []
 
 
-def test_a_server_with_another_key_could_not_start(start_server: StartServer) -> None:
+def test_a_server_with_another_key_could_not_start(start_server: StartServer, engine: EngineProcess) -> None:
     server = start_server()
-    assert run(server, "check").returncode == 0
+    checked = run(server, "check")
+    assert checked.returncode == 0
+    assert re.search(rf"^storage  {engine.backend} in \w+://", checked.stdout, re.MULTILINE)
     checked = run(server, "check", HOLDFAST_STORAGE_KEY="of-somebody-else-and-32-characters")
     assert checked.returncode == 78
     assert "HOLDFAST_STORAGE_KEY: the store was sealed with another key" in checked.stderr
@@ -155,6 +157,20 @@ def test_a_server_waits_for_its_engine_if_it_is_told_to(engine: EngineProcess, t
         server.wait_until_ready()
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("name", ["redis", "postgresql"])
+def test_a_wrong_password_is_not_waited_for(
+    name: str, running_engines: Callable[[str], EngineProcess], tmp_path: Path
+) -> None:
+    settings = running_engines(name).settings()
+    settings["HOLDFAST_STORAGE_URL"] = settings["HOLDFAST_STORAGE_URL"].replace("p%40ss", "another")
+    server = Server(tmp_path / "home", tmp_path / "log", **settings, HOLDFAST_STORAGE_WAIT="5m")
+    server.launch()
+    assert server.wait_for_exit() == 78
+    assert "HOLDFAST_STORAGE_URL: cannot use" in server.output()
+    assert "not let in" in server.output()
+    assert "another" not in server.output()
 
 
 def test_a_store_moves_from_a_volume_into_the_engine(

@@ -47,6 +47,9 @@ def test_a_store_that_cannot_be_written_makes_it_unready_but_not_dead(start_serv
     assert httpx.get(f"{server.url}/livez").status_code == 200
     subprocess.run(["mount", "-o", "remount,rw", str(volume)], check=True)
     eventually(lambda: httpx.get(f"{server.url}/readyz").status_code, lambda status: status == 200)
+    told = [line for line in server.output().splitlines() if "the store can" in line]
+    assert ["the store cannot be used" in told[0], "the store can be used again" in told[1]] == [True, True]
+    assert len(told) == 2
 
 
 class HungStore(MemoryStore):

@@ -1,4 +1,4 @@
-"""What runs behind the login: the demo, the Exasol server, any FastMCP server, the Exasol server with the repairs in patches/."""
+"""What runs behind the login: the demo, exasol's server (with the repairs in patches/), any FastMCP server as it is."""
 
 import json
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from harness.engines.process import KEYS
 from harness.oauth import OAuthClient
-from harness.server import Server
+from harness.server import Server, free_port
 from harness.waiting import eventually
 from integration.conftest import StartServer
 
@@ -302,3 +304,13 @@ class TestCheck:
         assert checked.returncode == EXIT_CONFIG
         assert "PORT: " in checked.stderr
         assert "LOG_LEVEL: " in checked.stderr
+
+
+def test_a_server_that_waits_for_its_store_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    nobody = {"HOLDFAST_STORAGE_URL": f"redis://127.0.0.1:{free_port()}/0", "HOLDFAST_STORAGE_WAIT": "5m", **KEYS}
+    server = Server(tmp_path / "data", tmp_path / "log", **nobody)
+    server.launch()
+    eventually(server.output, lambda log: "waiting for the store" in log)
+    server.terminate()
+    # By itself: Linux does not end the first process of a container by a signal that it does not handle.
+    assert server.wait_for_exit() == 128 + signal.SIGTERM

@@ -45,6 +45,10 @@ def test_empty_variables_count_as_unset() -> None:
     assert settings_of(HOLDFAST_PIN="", PORT="", HOLDFAST_PIN_FILE="") == settings_of()
 
 
+def test_an_empty_url_does_not_mean_files() -> None:
+    assert "is set to nothing" in only_problem_of(HOLDFAST_STORAGE_URL="")
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [

@@ -27,6 +27,7 @@ def check() -> None:
     with warnings.catch_warnings(record=True):
         from mcp_holdfast.app import MCP_PATH, plan
         from mcp_holdfast.key_checks import refuse_other_stores
+        from mcp_holdfast.storage.locations import location_of
 
     try:
         checked = plan(os.environ)
@@ -40,7 +41,8 @@ def check() -> None:
     print(f"server   {checked.server}")
     print(f"login    {settings.provider}")
     print(f"url      {settings.base_url}{MCP_PATH}")
-    print(f"storage  {settings.backend}" + ("" if settings.backend == "memory" else f" in {settings.home}"))
+    location = location_of(settings)
+    print(f"storage  {settings.backend}" + (f" in {location}" if location else ""))
     print()
     rows = [(value.variable, value.source, value.value or NOTHING) for value in checked.effective()]
     print_table(("variable", "from", "value"), rows)

@@ -28,6 +28,7 @@ class Readiness:
         self._store = store
         self._probe: asyncio.Task[str | None] | None = None
         self._probed_at = 0.0
+        self._was_usable = True
 
     async def problem(self) -> str | None:
         """Why the store cannot be used right now, None if it can. Answers within DEADLINE seconds."""
@@ -46,8 +47,13 @@ class Readiness:
             found = await self._store.get(key, collection=COLLECTION)
             await self._store.delete(key, collection=COLLECTION)
         except Exception as error:  # noqa: BLE001  # whatever is wrong with the store, the answer is "not ready"
-            log.warning("the store cannot be used", extra={"error": repr(error)})
+            if self._was_usable:
+                log.warning("the store cannot be used", extra={"error": repr(error)})
+            self._was_usable = False
             return f"the store cannot be used: {type(error).__name__}"
+        if not self._was_usable:
+            log.warning("the store can be used again")
+        self._was_usable = True
         return None if found == value else "the store does not return what was written to it"
 
 

@@ -117,7 +117,9 @@ async def _begin(location: Location, opened: OpenSealedStore, *, wait: float) ->
             await opened.store.close()
             if isinstance(error.__cause__, EngineProblem) or asyncio.get_running_loop().time() > deadline:
                 raise
-            log.warning("waiting for the store", extra={"error": str(error)})
+            left = f"{deadline - asyncio.get_running_loop().time():.0f} s"
+            told = {"store": str(location), "at_most": left, "error": repr(error.__cause__ or error)}
+            log.warning("waiting for the store, as HOLDFAST_STORAGE_WAIT says", extra=told)
             await asyncio.sleep(TRIED_EVERY)
         else:
             return

@@ -10,8 +10,9 @@ import asyncio
 import inspect
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import suppress
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeAlias
@@ -57,7 +58,14 @@ SERVER_SETTINGS = {
     *("application_name", "options", "search_path"),
     *("synchronous_commit", "statement_timeout", "lock_timeout"),
 }
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+"""Where Debian has those that the system trusts; SSL_CERT_FILE names another file."""
+
+SYSTEM, VERIFYING = "system", (["verify-ca"], ["verify-full"])
 WRITABLE = ("read-write", "primary", "any")
+NOT_LET_IN = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+"""A user, password or database that is wrong now is wrong after a wait, too."""
+
 CONTENDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 """Where the database isolates transactions more than by default, the server undid the statement of one of two."""
 
@@ -171,7 +179,8 @@ class PostgreSQLEngine(Engine, PostgreSQLStore):
 
     @reported
     async def exists(self) -> bool:
-        connection = await self._open(self._server.dsn, **self._options)
+        with _mistakes_told():
+            connection = await self._open(self._server.dsn, **self._options)
         try:
             return bool(await connection.fetchval(EXISTS, self._table_name))
         finally:
@@ -225,7 +234,8 @@ class PostgreSQLEngine(Engine, PostgreSQLStore):
 
     async def _prepare(self) -> None:
         try:
-            await self._prepare_table()
+            with _mistakes_told():
+                await self._prepare_table()
         except BaseException:
             await self._disconnect()
             raise
@@ -372,6 +382,18 @@ class PostgreSQLEngine(Engine, PostgreSQLStore):
         return Swept(examined=removed, expired=removed - quarantined, quarantined=quarantined)
 
 
+@contextmanager
+def _mistakes_told() -> Iterator[None]:
+    """Say of a connection that is refused what no wait would heal."""
+    try:
+        yield
+    except ssl.CertificateError as error:
+        remedy = "name the file of who signed it with sslrootcert"
+        raise EngineProblem(f"the server's certificate is not trusted: {error}; {remedy}") from error
+    except NOT_LET_IN as error:
+        raise EngineProblem(f"this user is not let in: {error}") from error
+
+
 async def _leave_as_it_is(_: Connection) -> None:
     """Spare each operation another round trip: no statement leaves anything behind in its session."""
 
@@ -436,6 +458,7 @@ def server_of(url: str) -> Server:
             "characters of a user, password or parameter such as @ : / ? # must be written as %40 and so on"
         )
     query = _query_of(parts)
+    _trust_the_system(query)
     ours = parameters_of(query, {"table": _table, "pool_size": _positive, "statement_cache_size": _natural})
     _check_parameters(query)
     # A standby would refuse every write; after a failover it is the other one.
@@ -454,6 +477,14 @@ def _query_of(parts: SplitResult) -> dict[str, list[str]]:
         if not all(values):
             raise EngineProblem(f"the parameter {name} of the URL has no value")
     return query
+
+
+def _trust_the_system(query: dict[str, list[str]]) -> None:
+    """Verify certificates by the authorities of the system where none are named, as libpq's sslrootcert=system does."""
+    roots = query.get("sslrootcert", [SYSTEM])
+    if roots == [SYSTEM] and (query.get("sslmode") in VERIFYING or "sslrootcert" in query):
+        query.setdefault("sslmode", ["verify-full"])
+        query["sslrootcert"] = [ssl.get_default_verify_paths().cafile or AUTHORITIES]
 
 
 def _check_parameters(query: Mapping[str, list[str]]) -> None:

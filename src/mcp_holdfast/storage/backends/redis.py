@@ -23,7 +23,14 @@ from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from mcp_holdfast.storage.backends.engine import (
     ANSWERS_WITHIN,
@@ -99,7 +106,10 @@ class RedisEngine(Engine, RedisStore):
         self._client: Any = client_of(self._url)
 
     async def _prepare(self) -> None:
-        await self._client.ping()
+        try:
+            await self._client.ping()
+        except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
+            raise EngineProblem(f"this user is not let in: {error}") from error
 
     async def _disconnect(self) -> None:
         pool = getattr(self._client, "connection_pool", None)

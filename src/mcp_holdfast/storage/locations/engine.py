@@ -29,7 +29,7 @@ class EngineLocation(Location):
         try:
             open_engine(self.url)
         except EngineProblem as error:
-            remedy = "Correct it; docs/storage.md tells what each engine's URL can say"
+            remedy = "Correct it; docs/engines.md tells what each engine's URL can say"
             return [Problem(self.variable, str(error), remedy)]
         return []
 
