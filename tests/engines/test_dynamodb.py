@@ -356,9 +356,10 @@ async def test_an_expired_record_that_dynamodb_still_holds_can_be_claimed_by_nob
         {"value": {"S": "{"}},
         {"value": {"S": "[]"}},
         {"value": {"N": "1"}},
+        {"value": {"S": "[" * 100_000}},
         {"value": {"S": '{"value": {"a": 1}, "expires_at": "2999-01-01T00:00:00"}'}},
     ],
-    ids=["nothing", "a part", "a list", "a number", "an expiry without a zone"],
+    ids=["nothing", "a part", "a list", "a number", "deep lists", "an expiry without a zone"],
 )
 async def test_a_damaged_item_is_a_miss_and_set_aside(
     value: dict[str, Any], moto: DynamoDBServer, store: Engine

@@ -173,6 +173,7 @@ async def test_what_exasol_left_in_the_database_is_in_nobodys_way(
         {"value": 1},
         {"value": {"$gt": ""}},
         {"value": {"object": 1}},
+        {"value": {"object": "[" * 100_000}},
         {"value": {"object": {"a": 1}}, "expires_at": "tomorrow"},
         {"value": {"object": {"a": 1}}, "created_at": 5},
     ],

@@ -68,12 +68,37 @@ async def test_parameters_of_the_query_are_heeded(server: RedisServer) -> None:
     await store.close()
 
 
-@pytest.mark.parametrize("planted", ["no json", "[]", '{"value": 1}', '{"version": 1, "expires_at": "yesterday"}'])
-async def test_what_is_no_record_is_set_aside_and_a_miss(store: Engine, server: RedisServer, planted: str) -> None:
+@pytest.mark.parametrize(
+    "planted",
+    [
+        b"no json",
+        b"[]",
+        b'{"value": 1}',
+        b'{"version": 1, "expires_at": "yesterday"}',
+        b"\xff\xfe\x80",
+        b'{"version": 1, "value": {"a": "\xff"}}',
+        b"[" * 100_000,
+        b'{"value":' * 5_000 + b"1" + b"}" * 5_000,
+    ],
+    ids=["no JSON", "a list", "a number", "a day", "no UTF-8", "a text that is no UTF-8", "deep lists", "deep objects"],
+)
+async def test_what_is_no_record_is_set_aside_byte_by_byte_and_a_miss(
+    store: Engine, server: RedisServer, planted: bytes
+) -> None:
+    await store.put("good", {"a": 1}, collection="one")
+    good = await store.read("good", collection="one")
+    assert good is not None
     with server.client() as client:
         client.set("one::key", planted)
+    assert [key async for key, _ in store.entries("one")] == ["good"]
+    assert not await store.replace("key", collection="one", expected=good, value={"a": 2})
+    await store.set_aside("key", collection="one", entry=good)
+    assert await store.count(QUARANTINE_COLLECTION, at_most=5) == 0
     assert await store.get("key", collection="one") is None
-    assert await store.count(QUARANTINE_COLLECTION, at_most=5) == 1
+    with server.client() as client:
+        aside = client.execute_command("GET", f"{QUARANTINE_COLLECTION}::one::key", NEVER_DECODE=True)
+        assert aside == planted
+        assert not client.exists("one::key")
     assert await store.add("key", {"a": 1}, collection="one")
 
 
@@ -108,6 +133,19 @@ async def test_what_others_keep_there_stays_and_is_not_ours(store: Engine, serve
     assert await store.collection_names() == ["one"]
     with server.client() as client:
         assert client.get("another application") == "its value"
+
+
+async def test_a_name_that_is_no_text_is_not_ours(store: Engine, server: RedisServer) -> None:
+    with server.client() as client:
+        client.set(b"celery::\xff\xfe", "their value")
+        client.set(b"one::\xff\xfe", "their value")
+        client.set(b"\xff::key", "their value")
+    await store.put("schlüssel", {"a": 1}, collection="one")
+    assert await store.collection_names() == ["one"]
+    assert await store.count("one", at_most=5) == 1
+    assert [key async for key, _ in store.entries("one")] == ["schlüssel"]
+    with server.client() as client:
+        assert client.dbsize() == 4
 
 
 async def test_an_answer_that_was_lost_does_not_lose_the_claim(server: RedisServer) -> None:

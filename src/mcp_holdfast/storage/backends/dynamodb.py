@@ -25,13 +25,14 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 from key_value.aio._utils.compound import compound_key
 from key_value.aio._utils.managed_entry import ManagedEntry
 from key_value.aio._utils.time_to_live import prepare_entry_timestamps
-from key_value.aio.errors import DeserializationError, ValueTooLargeError
+from key_value.aio.errors import ValueTooLargeError
 from key_value.aio.stores.dynamodb import DynamoDBStore
 
 from mcp_holdfast.storage.backends.engine import (
     ANSWERS_WITHIN,
     CONNECTS_WITHIN,
     QUARANTINE_COLLECTION,
+    UNREADABLE,
     Engine,
     EngineProblem,
     parameters_of,
@@ -425,7 +426,7 @@ class DynamoDBEngine(Engine, DynamoDBStore):
     def _entry_in(self, item: Item) -> ManagedEntry | None:
         try:
             entry = self._serialization_adapter.load_json(json_str=item["value"]["S"])
-        except (DeserializationError, KeyError, TypeError, ValueError):
+        except UNREADABLE:
             return None
         return None if entry.expires_at is not None and entry.expires_at.tzinfo is None else entry
 

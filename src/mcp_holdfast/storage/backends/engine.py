@@ -7,13 +7,16 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
-from key_value.aio.errors import KeyValueStoreError, StoreConnectionError
+from key_value.aio.errors import DeserializationError, KeyValueStoreError, StoreConnectionError
 
 from mcp_holdfast.storage.backends.backend import Backend
 
 QUARANTINE_COLLECTION = "quarantine"
 CONNECTS_WITHIN, ANSWERS_WITHIN = 2.5, 3.0
 """In seconds: an engine that does not answer is asked twice before the deadline of a storage operation."""
+
+UNREADABLE = (DeserializationError, KeyError, OSError, OverflowError, RecursionError, TypeError, ValueError)
+"""What a record raises that is no entry: no text, no object, nested too deeply, or with times that are none."""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

@@ -16,7 +16,6 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from key_value.aio._utils.compound import compound_key
 from key_value.aio._utils.managed_entry import ManagedEntry
 from key_value.aio._utils.time_to_live import prepare_entry_timestamps
-from key_value.aio.errors import DeserializationError
 from key_value.aio.stores.base import BaseStore
 from key_value.aio.stores.mongodb import MongoDBStore
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
@@ -34,6 +33,7 @@ from mcp_holdfast.storage.backends.engine import (
     ANSWERS_WITHIN,
     CONNECTS_WITHIN,
     QUARANTINE_COLLECTION,
+    UNREADABLE,
     Engine,
     EngineProblem,
     reported,
@@ -251,7 +251,7 @@ class MongoDBEngine(Engine, MongoDBStore):
     def _entry_in(self, document: Document) -> ManagedEntry | None:
         try:
             return self._adapter.load_dict(data={**document})
-        except (DeserializationError, KeyError, TypeError, ValueError):
+        except UNREADABLE:
             return None
 
 

@@ -23,13 +23,13 @@ from asyncpg.connect_utils import _parse_connect_dsn_and_args  # type: ignore[at
 from key_value.aio._utils.compound import compound_key
 from key_value.aio._utils.managed_entry import ManagedEntry, load_from_json
 from key_value.aio._utils.time_to_live import now, now_plus, prepare_entry_timestamps
-from key_value.aio.errors import DeserializationError
 from key_value.aio.stores.postgresql import PostgreSQLStore
 
 from mcp_holdfast.storage.backends.engine import (
     ANSWERS_WITHIN,
     CONNECTS_WITHIN,
     QUARANTINE_COLLECTION,
+    UNREADABLE,
     Engine,
     EngineProblem,
     parameters_of,
@@ -71,9 +71,6 @@ CONTENDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
 LOST = (asyncio.CancelledError, OSError, asyncpg.PostgresConnectionError, asyncpg.ReadOnlySQLTransactionError)
 """After these, the other connections may lead to a server that is gone, or is no primary any more, too."""
-
-UNREADABLE = (DeserializationError, OSError, OverflowError, RecursionError, ValueError)
-"""What a row raises that is no object, or whose times are no times."""
 
 SCHEMA = """\
 CREATE TABLE IF NOT EXISTS {table} (

@@ -7,6 +7,7 @@ one key, which a cluster can do too.
 import inspect
 import re
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, cast
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
@@ -14,7 +15,6 @@ from key_value.aio._utils.compound import DEFAULT_COMPOUND_SEPARATOR as COMPOUND
 from key_value.aio._utils.compound import compound_key, uncompound_key
 from key_value.aio._utils.managed_entry import ManagedEntry
 from key_value.aio._utils.time_to_live import prepare_entry_timestamps
-from key_value.aio.errors import DeserializationError
 from key_value.aio.stores.base import BaseStore
 from key_value.aio.stores.redis import RedisStore
 from redis.asyncio import Redis
@@ -36,6 +36,7 @@ from mcp_holdfast.storage.backends.engine import (
     ANSWERS_WITHIN,
     CONNECTS_WITHIN,
     QUARANTINE_COLLECTION,
+    UNREADABLE,
     Engine,
     EngineProblem,
     reported,
@@ -122,18 +123,18 @@ class RedisEngine(Engine, RedisStore):
     async def _get_managed_entry(self, *, key: str, collection: str) -> ManagedEntry | None:
         name = compound_key(collection=collection, key=key)
         try:
-            text = await self._client.get(name)
+            stored = await self._client.get(name)
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
             # Nothing of ours: neither this nor any other operation could do anything with it.
             await self._client.delete(name)
             return None
-        if text is None:
+        if stored is None:
             return None
-        entry = self._entry_in(text)
+        entry = self._entry_in(stored)
         if entry is None:
-            await self._put_aside(name, text)
+            await self._put_aside(name, stored)
         return entry
 
     @reported
@@ -174,23 +175,27 @@ class RedisEngine(Engine, RedisStore):
         pipeline = self._client.pipeline(transaction=False)
         for name in names:
             pipeline.get(name)
-        texts = await pipeline.execute()
+        values = await pipeline.execute()
         found = []
-        for name, text in zip(names, texts, strict=True):
-            entry = None if text is None else self._entry_in(text)
+        for name, stored in zip(names, values, strict=True):
+            entry = None if stored is None else self._entry_in(stored)
             if entry is not None and not entry.is_expired:
                 found.append((uncompound_key(name)[1], entry))
         return found
 
     def _names(self, collection: str) -> AsyncIterator[str]:
-        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", collection) + COMPOUND + "*"
-        found: AsyncIterator[str] = self._client.scan_iter(match=pattern, count=PAGE, _type="string")
-        return found
+        return self._names_like(re.sub(r"([*?\[\]\\])", r"\\\1", collection) + COMPOUND + "*")
+
+    async def _names_like(self, pattern: str) -> AsyncIterator[str]:
+        """The names that match; one that is not UTF-8 is not ours."""
+        async for name in self._client.scan_iter(match=pattern, count=PAGE, _type="string"):
+            with suppress(UnicodeDecodeError):
+                yield name.decode()
 
     @reported
     async def collection_names(self) -> list[str]:
         await self.setup()
-        names = self._client.scan_iter(match=f"*{COMPOUND}*", count=PAGE, _type="string")
+        names = self._names_like(f"*{COMPOUND}*")
         return sorted({uncompound_key(name)[0] async for name in names} - {QUARANTINE_COLLECTION})
 
     @reported
@@ -207,30 +212,30 @@ class RedisEngine(Engine, RedisStore):
     async def replace(self, key: str, *, collection: str, expected: ManagedEntry, value: Mapping[str, Any]) -> bool:
         await self.setup_collection(collection=collection)
         name = compound_key(collection=collection, key=key)
-        text = await self._client.get(name)
-        if text is None or self._entry_in(text) != expected:
+        stored = await self._client.get(name)
+        if stored is None or self._entry_in(stored) != expected:
             return False
         entry = ManagedEntry(value=value, created_at=expected.created_at, expires_at=expected.expires_at)
         renewed = self._adapter.dump_json(entry=entry, key=key, collection=collection)
-        return bool(await self._client.eval(REPLACE, 1, name, text, renewed))
+        return bool(await self._client.eval(REPLACE, 1, name, stored, renewed))
 
     @reported
     async def set_aside(self, key: str, *, collection: str, entry: ManagedEntry) -> None:
         await self.setup_collection(collection=collection)
         name = compound_key(collection=collection, key=key)
-        text = await self._client.get(name)
-        if text is not None and self._entry_in(text) == entry:
-            await self._put_aside(name, text)
+        stored = await self._client.get(name)
+        if stored is not None and self._entry_in(stored) == entry:
+            await self._put_aside(name, stored)
 
-    async def _put_aside(self, name: str, text: str) -> None:
+    async def _put_aside(self, name: str, stored: bytes) -> None:
         aside = compound_key(collection=QUARANTINE_COLLECTION, key=name)
-        await self._client.set(aside, text, px=_milliseconds(self.quarantine))
-        await self._client.eval(REMOVE, 1, name, text)
+        await self._client.set(aside, stored, px=_milliseconds(self.quarantine))
+        await self._client.eval(REMOVE, 1, name, stored)
 
-    def _entry_in(self, text: str) -> ManagedEntry | None:
+    def _entry_in(self, stored: bytes) -> ManagedEntry | None:
         try:
-            entry = self._adapter.load_json(json_str=text)
-        except (DeserializationError, TypeError, ValueError):
+            entry = self._adapter.load_json(json_str=stored.decode())
+        except UNREADABLE:
             return None
         return None if entry.expires_at is not None and entry.expires_at.tzinfo is None else entry
 
@@ -295,7 +300,8 @@ def _options(parts: SplitResult, scheme: str, database: str) -> dict[str, Any]:
         "retry": Retry(ExponentialBackoff(cap=LONGEST_PAUSE, base=FIRST_PAUSE), RETRIES),
         "health_check_interval": 15,
         **given,
-        "decode_responses": True,
+        # What others keep there need not be text.
+        "decode_responses": False,
     }
 
 
