@@ -3,6 +3,7 @@
 Pure text: which backend a URL is for, what exasol's own variables say as one URL, and how a URL may be shown.
 """
 
+import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -26,6 +27,11 @@ EXAMPLES: Mapping[str, str] = {
     "dynamodb": "dynamodb://table?region=eu-central-1",
     "mongodb": "mongodb+srv://user:password@cluster.example.com/holdfast",
 }
+
+UNTOLD = "..."
+_HOST = r"(?:\[[\w:.%]+\]|[\w.%~-]*)(?::[0-9]{1,5})?"
+_SHOWABLE = re.compile(rf"(?:[^@/?#]*@)?(?P<hosts>{_HOST}(?:,{_HOST})*)(?P<path>(?:/[^@?#\s]*)?)(?:\?[^@#]*)?")
+"""What stands behind ://; a password that is not percent-encoded could be anywhere in what does not match."""
 
 EXASOL_PREFIX = "EXA_MCP_OAUTH_"
 EXASOL_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -103,6 +109,9 @@ def _mongodb_url(given: Mapping[str, str]) -> str | None:
 
 
 def shown(url: str) -> str:
-    """A URL without user, password and parameters, for logs and messages."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    """A URL without user, password and parameters, for logs and messages; of one that cannot be told apart, nothing."""
+    if backend_of(url) is None:
+        return UNTOLD
+    scheme, _, rest = url.strip().partition("://")
+    parts = _SHOWABLE.fullmatch(rest)
+    return f"{scheme.lower()}://{parts['hosts'] + parts['path'] if parts else UNTOLD}"
