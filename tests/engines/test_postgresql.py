@@ -91,6 +91,7 @@ def test_a_wrong_parameter_is_named(parameters: str, problem: str) -> None:
         "postgresql://user:secret@host:65536/database",
         "postgresql://user:secret@[::1/database",
         "postgresql://user:secret@one:1,two:x/database",
+        "postgresql://user:secret@host,/database",
     ],
 )
 def test_a_url_that_cannot_be_read_is_refused_and_not_repeated(url: str) -> None:

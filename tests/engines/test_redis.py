@@ -35,20 +35,65 @@ async def store(server: RedisServer) -> AsyncIterator[Engine]:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("redis://localhost/zero", "the path /zero is not a database number"),
+        ("redis://localhost/zero", "the path of the URL is not a database number"),
         ("redis://localhost/0/1", "is not a database number"),
+        ("redis://localhost/99999999999999999999", "is not a database number"),
         ("redis://localhost:port/0", "is not a host and a port"),
+        ("redis://localhost:0/0", "is not a host and a port"),
+        ("redis://local..host/0", "is not a host and a port"),
         ("redis://one,two/0", r"several hosts need \+sentinel or \+cluster"),
-        ("redis://localhost/0?timout=1", "redis-py knows no parameter timout"),
-        ("redis://localhost/0?socket_timeout=soon", "socket_timeout"),
+        ("redis://localhost/0?timout=1", "has no parameter timout; it may have client_name, db"),
+        ("redis://localhost/0?socket_timeout", "NAME=VALUE"),
+        ("redis://localhost/0?ssl_ca_certs=/ca.pem", "redis:// has no parameter ssl_ca_certs"),
+        ("rediss+cluster://localhost/0?ssl_password=p", r"rediss\+cluster:// has no parameter ssl_password"),
         ("redis+sentinel://localhost", "the service that Sentinel watches"),
         ("redis+sentinel://localhost/mymaster/x", "is not a database number"),
         ("redis+cluster://localhost/3", "a cluster has database 0 only"),
+        ("redis+cluster://localhost?db=3", "a cluster has database 0 only"),
     ],
 )
 def test_a_wrong_url_is_refused_before_anything_is_reached(url: str, says: str) -> None:
     with pytest.raises(EngineProblem, match=says):
         open_engine(url)
+
+
+@pytest.mark.parametrize("form", ["", "+sentinel", "+cluster"])
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        *("db=x", "db=-1", "protocol=9", "client_name=%00", "client_name=a b"),
+        *("max_connections=-1", "max_connections=0", "health_check_interval=x"),
+        *("socket_timeout=soon", "socket_timeout=0", "socket_timeout=-1", "socket_timeout=nan", "socket_timeout="),
+        *("ssl_cert_reqs=bogus", "ssl_min_version=x", "ssl_check_hostname=maybe", "ssl_ca_certs=%00", "ssl_ca_certs="),
+        # What the client is told otherwise, or by objects.
+        *("host=h", "port=1", "ssl=1", "path=/x", "unix_socket_path=/x", "startup_nodes=h", "self=x"),
+        *("retry=x", "retry_on_error=x", "cache=x", "credential_provider=x", "redis_connect_func=x"),
+        *("connection_pool=x", "connection_class=x", "auto_close_connection_pool=1", "single_connection_client=1"),
+        *("encoding=nonesuch", "encoding_errors=ignore", "decode_responses=yes", "legacy_responses=no"),
+        *("event_dispatcher=x", "driver_info=x", "lib_name=x", "maint_notifications_config=x"),
+        *("socket_keepalive_options=x", "ssl_include_verify_flags=x", "min_other_sentinels=x"),
+    ],
+)
+def test_a_parameter_that_a_url_cannot_have_is_named(form: str, parameter: str) -> None:
+    with pytest.raises(EngineProblem, match=parameter.partition("=")[0]):
+        open_engine(f"rediss{form}://localhost/{'mymaster' if form == '+sentinel' else ''}?{parameter}")
+
+
+@pytest.mark.parametrize("form", ["", "+sentinel", "+cluster"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *(f"user:sec{character}ret@host/0" for character in "/?#@["),
+        *(f"user:12{character}secret@host/0" for character in "/?#@["),
+        *("user:secret", "user:secret/0", "user:secret@host:secret", "user:secret@[::1/0", "user:sec\udcffret@host/0"),
+        *("host/secret/0/0", "host/0?sec&ret", "[secret"),
+    ],
+)
+def test_a_url_that_cannot_be_read_is_refused_and_not_repeated(form: str, rest: str) -> None:
+    with pytest.raises(EngineProblem) as refused:
+        open_engine(f"redis{form}://{rest}")
+    assert "sec" not in str(refused.value)
+    assert "ret" not in str(refused.value)
 
 
 async def test_a_wrong_password_is_an_outage_that_says_so(server: RedisServer) -> None:

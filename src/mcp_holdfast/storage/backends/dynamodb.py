@@ -36,6 +36,7 @@ from mcp_holdfast.storage.backends.engine import (
     Engine,
     EngineProblem,
     parameters_of,
+    parts_of,
     reported,
 )
 
@@ -467,6 +468,10 @@ def _region(text: str) -> str:
 
 
 def _endpoint(text: str) -> str:
+    if "@" in text:
+        raise EngineProblem("endpoint_url has no user and password; credentials stand before the table, with an @")
+    if urlsplit(text).port == 0:
+        raise ValueError(text)
     return _matching(r"https?://[^/?#\s]+\S*", text)
 
 
@@ -486,10 +491,7 @@ def settings_of(url: str) -> dict[str, Any]:
         EngineProblem: the URL is wrong; the message shows nothing of the credentials.
 
     """
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise EngineProblem("what stands before '@' must be percent-encoded") from None
+    parts = parts_of(url)
     credentials, _, table = parts.netloc.rpartition("@")
     if parts.path.strip("/") or parts.fragment or not re.fullmatch(r"[A-Za-z0-9_.-]{3,255}", unquote(table)):
         raise EngineProblem(

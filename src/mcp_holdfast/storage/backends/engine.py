@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 from key_value.aio.errors import DeserializationError, KeyValueStoreError, StoreConnectionError
 
@@ -124,6 +125,24 @@ def reported(
             return await operation(self, *args, **kwargs)
 
     return run
+
+
+def parts_of(url: str) -> SplitResult:
+    """The parts of a URL.
+
+    Raises:
+        EngineProblem: they cannot be told apart; the message has nothing of the URL, which may be a part of a password.
+
+    """
+    problem = "characters of a user, password or parameter such as @ : / ? # [ must be written as %40 and so on"
+    try:
+        url.encode()
+        parts = urlsplit(url)
+    except ValueError:
+        raise EngineProblem(f"{problem}, and an IPv6 address stands in [ and ]") from None
+    if url.count("@") > parts.netloc.count("@") or parts.netloc.count("@") > 1 or parts.fragment:
+        raise EngineProblem(problem)
+    return parts
 
 
 def parameters_of(query: dict[str, list[str]], known: dict[str, Callable[[str], Any]]) -> dict[str, Any]:

@@ -504,10 +504,12 @@ def _addresses_of(dsn: str) -> tuple[str | tuple[str, int], ...]:
         raise EngineProblem(str(error)) from None
     except OSError as error:
         raise EngineProblem(f"a certificate or key that the URL names cannot be read: {error}") from None
-    except (KeyError, ValueError):
+    except (LookupError, ValueError):
         # It names what it could not read, which may be a part of a password.
         pass
-    raise EngineProblem("the URL names no user before an @, or a port that is not a number from 1 to 65535")
+    raise EngineProblem(
+        "the URL names no user before an @, no host beside a comma, or a port that is not a number from 1 to 65535"
+    )
 
 
 def _table(text: str) -> str:

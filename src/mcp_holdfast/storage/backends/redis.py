@@ -6,10 +6,11 @@ one key, which a cluster can do too.
 
 import inspect
 import re
-from collections.abc import AsyncIterator, Mapping
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, cast
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from key_value.aio._utils.compound import DEFAULT_COMPOUND_SEPARATOR as COMPOUND
 from key_value.aio._utils.compound import compound_key, uncompound_key
@@ -19,7 +20,6 @@ from key_value.aio.stores.base import BaseStore
 from key_value.aio.stores.redis import RedisStore
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
-from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialBackoff
@@ -39,12 +39,56 @@ from mcp_holdfast.storage.backends.engine import (
     UNREADABLE,
     Engine,
     EngineProblem,
+    parameters_of,
+    parts_of,
     reported,
 )
 
 PORT, SENTINEL_PORT = 6379, 26379
 PAGE = 500
 RETRIES, LONGEST_PAUSE, FIRST_PAUSE = 1, 0.2, 0.05
+
+NUMBER, FLAG, SECONDS = r"[0-9]{1,6}", r"(?i:true|yes|on|1|false|no|off|0)", r"(?=.*[1-9])[0-9]{1,6}(\.[0-9]{1,6})?"
+WORD, PATH = r"[!-~]+", r"[^\0]+"
+
+
+def _matching(pattern: str, convert: Callable[[str], Any] = str) -> Callable[[str], Any]:
+    def converted(text: str) -> Any:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(text)
+        return convert(text)
+
+    return converted
+
+
+_flag = _matching(FLAG, lambda text: text.lower() in {"true", "yes", "on", "1"})
+
+OF_SENTINEL: dict[str, Callable[[str], Any]] = {"sentinel_username": str, "sentinel_password": str}
+OF_TLS: dict[str, Callable[[str], Any]] = {
+    "ssl_ca_certs": _matching(PATH),
+    "ssl_ca_path": _matching(PATH),
+    "ssl_certfile": _matching(PATH),
+    "ssl_keyfile": _matching(PATH),
+    "ssl_password": str,
+    "ssl_cert_reqs": _matching("required|optional|none"),
+    "ssl_check_hostname": _flag,
+    "ssl_ciphers": _matching(WORD),
+    "ssl_min_version": _matching("77[12]", lambda text: ssl.TLSVersion(int(text))),
+}
+PARAMETERS: dict[str, Callable[[str], Any]] = {
+    "db": _matching(NUMBER, int),
+    "username": str,
+    "password": str,
+    "client_name": _matching(WORD),
+    "protocol": _matching("[23]", int),
+    "socket_timeout": _matching(SECONDS, float),
+    "socket_connect_timeout": _matching(SECONDS, float),
+    "socket_keepalive": _flag,
+    "health_check_interval": _matching(NUMBER, int),
+    "max_connections": _matching("[1-9][0-9]{0,5}", int),
+    "retry_on_timeout": _flag,
+}
+"""What a URL can say to redis-py, whose other parameters are objects, or ours to choose."""
 
 # The answer to the first try may have been lost with its connection: then the record is there, and is ours.
 ADD = """
@@ -251,21 +295,20 @@ def client_of(url: str) -> Client:
     are percent-decoded, and for the primary; `sentinel_username` and `sentinel_password` are for Sentinel itself.
 
     Raises:
-        EngineProblem: the URL is wrong.
+        EngineProblem: the URL is wrong; the message has nothing of what may be a password.
 
     """
-    parts = urlsplit(url)
+    parts = parts_of(url)
     scheme, _, form = parts.scheme.replace("valkeys", "rediss").replace("valkey", "redis").partition("+")
     *services, database = parts.path.strip("/").split("/")
     if form == "sentinel" and not services:
         services, database = [database], ""
-    if len(services) > (form == "sentinel") or not re.fullmatch(r"\d*", database):
-        raise EngineProblem(f"the path {parts.path} is not a database number")
+    if len(services) > (form == "sentinel") or not re.fullmatch(r"[0-9]{0,6}", database):
+        raise EngineProblem("the path of the URL is not a database number")
     hosts = _hosts(parts, SENTINEL_PORT if form == "sentinel" else PORT)
-    options = _options(parts, scheme, database)
+    options = {**_options(parts, scheme, form), "ssl": scheme == "rediss"}
+    options.setdefault("db", int(database or 0))
     of_sentinel = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
-    if unknown := sorted(options.keys() - inspect.signature(Redis).parameters.keys()):
-        raise EngineProblem(f"redis-py knows no parameter {unknown[0]}")
     if form == "sentinel":
         if not services[0]:
             raise EngineProblem("the path does not name the service that Sentinel watches, as in /mymaster/0")
@@ -273,25 +316,30 @@ def client_of(url: str) -> Client:
         sentinel = Sentinel(hosts, sentinel_kwargs={**shared, **of_sentinel}, **options)  # type: ignore[no-untyped-call]
         return cast("Redis", sentinel.master_for(unquote(services[0])))
     if form == "cluster":
-        if database not in {"", "0"}:
+        if options.pop("db") != 0:
             raise EngineProblem("a cluster has database 0 only")
-        nodes = [ClusterNode(host, port) for host, port in hosts]
-        return RedisCluster(startup_nodes=nodes, **{name: options[name] for name in options if name != "db"})
+        return RedisCluster(startup_nodes=[ClusterNode(host, port) for host, port in hosts], **options)
     if len(hosts) > 1:
         raise EngineProblem("several hosts need +sentinel or +cluster behind the scheme")
     return Redis(host=hosts[0][0], port=hosts[0][1], **options)
 
 
-def _options(parts: SplitResult, scheme: str, database: str) -> dict[str, Any]:
-    credentials = parts.netloc.rpartition("@")[0]
-    simple = urlunsplit((scheme, f"{credentials}@host" if credentials else "host", database, parts.query, ""))
+def _options(parts: SplitResult, scheme: str, form: str) -> dict[str, Any]:
     try:
-        given: dict[str, Any] = {**parse_url(simple)}
-    except ValueError as error:
-        raise EngineProblem(str(error)) from None
-    if given.pop("connection_class", None) is not None:
-        given["ssl"] = True
-    del given["host"]
+        query = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise EngineProblem("what stands behind the ? of the URL is not NAME=VALUE, joined by &") from None
+    of_client = inspect.signature(RedisCluster if form == "cluster" else Redis).parameters
+    known = {**PARAMETERS, **(OF_TLS if scheme == "rediss" else {})}
+    known = {name: known[name] for name in known if name in of_client}
+    known |= OF_SENTINEL if form == "sentinel" else {}
+    given = parameters_of(query, known)
+    if query:
+        raise EngineProblem(
+            f"a URL with {parts.scheme}:// has no parameter {min(query)}; it may have {', '.join(sorted(known))}"
+        )
+    username, _, password = (unquote(part) for part in parts.netloc.rpartition("@")[0].partition(":"))
+    credentials = {"username": username, "password": password}
     return {
         "socket_connect_timeout": CONNECTS_WITHIN,
         "socket_timeout": ANSWERS_WITHIN,
@@ -300,8 +348,7 @@ def _options(parts: SplitResult, scheme: str, database: str) -> dict[str, Any]:
         "retry": Retry(ExponentialBackoff(cap=LONGEST_PAUSE, base=FIRST_PAUSE), RETRIES),
         "health_check_interval": 15,
         **given,
-        # What others keep there need not be text.
-        "decode_responses": False,
+        **{name: value for name, value in credentials.items() if value},
     }
 
 
@@ -310,7 +357,13 @@ def _hosts(parts: SplitResult, default_port: int) -> list[tuple[str, int]]:
     for host in parts.netloc.rpartition("@")[2].split(","):
         try:
             one = urlsplit(f"//{host}")
-            hosts.append((one.hostname or "localhost", one.port or default_port))
-        except ValueError as error:
-            raise EngineProblem(f"{host} is not a host and a port: {error}") from None
+            name, port = one.hostname or "localhost", default_port if one.port is None else one.port
+            # As the look-up of an address does.
+            name.encode("idna")
+        except ValueError:
+            port = 0
+        if port == 0:
+            what = "what stands behind the @ of the URL, or behind ://, is not a host and a port from 1 to 65535"
+            raise EngineProblem(f"{what}; an IPv6 address stands in [ and ]")
+        hosts.append((name, port))
     return hosts
