@@ -25,6 +25,11 @@ def only_problem_of(**environ: str) -> str:
     return str(problem)
 
 
+@pytest.mark.parametrize("what", ["is unknown", "is unknown.", "is unknown.. "])
+def test_a_reason_and_its_remedy_are_two_sentences(what: str) -> None:
+    assert str(Problem("NAME", what, "Correct it")) == "NAME: is unknown. Correct it"
+
+
 def test_an_empty_environment_does_the_main_job() -> None:
     settings = settings_of()
     assert (settings.provider, settings.backend, settings.home) == ("local", "filetree", Path("/data"))

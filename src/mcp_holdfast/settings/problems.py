@@ -22,7 +22,8 @@ class Problem:
 
     def __str__(self) -> str:
         origin = f" (from {self.origin})" if self.origin and self.origin != self.variable else ""
-        return f"{self.variable}{origin}: {self.what}. {self.remedy}"
+        # What another library says of it may end with a full stop, or several.
+        return f"{self.variable}{origin}: {self.what.rstrip('. ')}. {self.remedy}"
 
 
 class ConfigurationError(Exception):
