@@ -1,7 +1,11 @@
 """Which engine a server uses: by one URL, or by the variables that exasol documents."""
 
+from pathlib import Path
+
 import pytest
 
+from mcp_holdfast.app import plan
+from mcp_holdfast.settings import ConfigurationError
 from mcp_holdfast.settings.engine_urls import EXAMPLES, shown, url_of_exasol
 from unit.test_settings import only_problem_of, problems_of, settings_of
 
@@ -34,12 +38,27 @@ def test_a_url_alone_says_which_backend_it_is_for(url: str, backend: str) -> Non
         (
             {"HOLDFAST_STORAGE": "redis", "HOLDFAST_STORAGE_URL": "postgresql://h/db"},
             "HOLDFAST_STORAGE_URL",
-            "begins with postgresql, which is not redis",
+            "begins with postgresql, but HOLDFAST_STORAGE chooses redis. Remove HOLDFAST_STORAGE, or correct the URL",
+        ),
+        (
+            {"EXA_MCP_STORAGE_BACKEND": "redis", "HOLDFAST_STORAGE_URL": "postgresql://h/db"},
+            "HOLDFAST_STORAGE_URL",
+            "Remove EXA_MCP_STORAGE_BACKEND, or",
+        ),
+        (
+            {"EXA_MCP_OAUTH_STORAGE_BACKEND": "redis", "EXA_MCP_OAUTH_REDIS_URL": "postgresql://h/db"},
+            "EXA_MCP_OAUTH_REDIS_URL",
+            "begins with postgresql, but EXA_MCP_OAUTH_STORAGE_BACKEND chooses redis",
         ),
         (
             {"HOLDFAST_STORAGE": "filetree", "HOLDFAST_STORAGE_URL": "redis://h"},
             "HOLDFAST_STORAGE_URL",
-            "names an engine, but the filetree backend is chosen",
+            "names an engine, but HOLDFAST_STORAGE chooses filetree. Remove HOLDFAST_STORAGE, or",
+        ),
+        (
+            {"EXA_MCP_OAUTH_STORAGE_BACKEND": "disk", "HOLDFAST_STORAGE_URL": "redis://h"},
+            "HOLDFAST_STORAGE_URL",
+            "Remove EXA_MCP_OAUTH_STORAGE_BACKEND, or",
         ),
         (
             {"HOLDFAST_STORAGE_URL": "redis://h", "EXA_MCP_OAUTH_REDIS_HOST": "h"},
@@ -53,7 +72,8 @@ def test_a_url_alone_says_which_backend_it_is_for(url: str, backend: str) -> Non
         ),
         ({"HOLDFAST_STORAGE": "mongodb", "EXA_MCP_OAUTH_MONGODB_DB_NAME": "d"}, "HOLDFAST_STORAGE_URL", "is not set"),
         ({"HOLDFAST_STORAGE_URL": "redis://h", "HOLDFAST_STORAGE_WAIT": "soon"}, "HOLDFAST_STORAGE_WAIT", "duration"),
-        ({"HOLDFAST_STORAGE_URL": "redis://h", "HOLDFAST_STORAGE_WAIT": "2h"}, "HOLDFAST_STORAGE_WAIT", "3600"),
+        ({"HOLDFAST_STORAGE_URL": "redis://h", "HOLDFAST_STORAGE_WAIT": "2h"}, "HOLDFAST_STORAGE_WAIT", "at most 1h"),
+        ({"HOLDFAST_STORAGE": "floppy", "HOLDFAST_STORAGE_URL": "redis://h"}, "HOLDFAST_STORAGE", "Choose filetree"),
     ],
 )
 def test_what_contradicts_itself_is_an_error(environ: dict[str, str], variable: str, says: str) -> None:
@@ -65,6 +85,31 @@ def test_what_contradicts_itself_is_an_error(environ: dict[str, str], variable: 
 def test_an_engine_needs_keys_that_are_given() -> None:
     problems = problems_of(HOLDFAST_STORAGE_URL="redis://localhost")
     assert [problem.variable for problem in problems] == ["HOLDFAST_STORAGE_KEY", "HOLDFAST_SIGNING_KEY"]
+    assert all("Give the key of the store that is there" in problem.remedy for problem in problems)
+
+
+def test_a_short_key_is_not_said_to_have_a_default() -> None:
+    problem = only_problem_of(**{"HOLDFAST_STORAGE_URL": "redis://h", **KEYS, "HOLDFAST_STORAGE_KEY": "short"})
+    assert "Give the whole key" in problem
+    assert "default" not in problem
+
+
+@pytest.mark.parametrize("name", ["HOLDFAST_STORAGE_KEY", "HOLDFAST_SIGNING_KEY", "HOLDFAST_STORAGE_URL"])
+@pytest.mark.parametrize("content", [None, "", b"\xff"], ids=["missing", "empty", "not text"])
+def test_what_cannot_be_read_is_not_called_unset(name: str, content: str | bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    environ = {"HOLDFAST_STORAGE": "redis", "HOLDFAST_STORAGE_URL": "redis://h", **KEYS, f"{name}_FILE": str(file)}
+    del environ[name]
+    assert only_problem_of(**environ).startswith(f"{name}_FILE: ")
+
+
+@pytest.mark.parametrize("url", [{}, {"HOLDFAST_STORAGE_URL": "localhost:5432"}], ids=["missing", "wrong"])
+def test_a_url_that_is_missing_or_wrong_is_one_problem(url: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        plan({"HOLDFAST_STORAGE": "postgresql", **url, **KEYS})
+    assert [problem.variable for problem in raised.value.problems] == ["HOLDFAST_STORAGE_URL"]
 
 
 def test_a_wrong_url_is_not_printed() -> None:

@@ -60,6 +60,8 @@ def test_an_empty_url_does_not_mean_files() -> None:
         ("EXA_MCP_STORAGE_BACKEND", "floppy", "Choose filetree"),
         ("HOLDFAST_STORAGE", "floppy", "Choose filetree"),
         ("HOLDFAST_STORAGE_KEY", "short", "shorter than 32"),
+        ("HOLDFAST_STORAGE_KEY", "short", "Give the whole key"),
+        ("HOLDFAST_SIGNING_KEY", "short", "Give the whole key"),
         ("HOLDFAST_STORAGE_KEY", "a b" * 20, "spaces or commas"),
         ("HOLDFAST_SIGNING_KEY", "short", "openssl rand -base64 32"),
         ("HOLDFAST_ALLOW_ANONYMOUS", "perhaps", "Write true or false"),
@@ -73,14 +75,16 @@ def test_an_empty_url_does_not_mean_files() -> None:
         ("HOLDFAST_PIN", "12345", "shorter than 6"),
         ("HOLDFAST_PIN", "123456", "without a pattern"),
         ("OAUTH_PIN", "000000", "without a pattern"),
-        ("HOLDFAST_SIGNIN_PAGE_LIFETIME", "0", "greater than or equal to 1"),
+        ("HOLDFAST_SIGNIN_PAGE_LIFETIME", "0", "must be at least 1s"),
+        ("HOLDFAST_REFRESH_AHEAD", "2h", "must be at most 1h"),
+        ("HOLDFAST_LEASE", "1", "must be at least 2s"),
         ("HOLDFAST_CODE_LIFETIME", "ten minutes", "is not a duration"),
         ("HOLDFAST_ACCESS_TOKEN_LIFETIME", "-5", "is not a duration"),
         ("HOLDFAST_REFRESH_TOKEN_LIFETIME", "1y", "is not a duration"),
         ("HOLDFAST_REFRESH_GRACE", "soon", "is not a duration"),
         ("WEB_CONCURRENCY", "0", "1 to 512"),
         ("WEB_CONCURRENCY", "two", "1 to 512"),
-        ("HOLDFAST_REPLICAS", "3", "Write true where any of several replicas may get any request"),
+        ("HOLDFAST_REPLICAS", "3", "is neither true nor false. Write 1 or true, not how many there are"),
         ("PORT", "65536", "1 to 65535"),
         ("PORT", "8000.0", "is not a whole number"),
         ("FORWARDED_ALLOW_IPS", "the proxy", "addresses of your proxies"),
@@ -106,9 +110,9 @@ def test_an_empty_url_does_not_mean_files() -> None:
         ("HOLDFAST_REDIRECT_URIS", "https://app.example.com/callback?a=b", "has a query"),
         ("HOLDFAST_REDIRECT_URIS", "https://app.example.com/[a-z]", "bracket"),
         ("HOLDFAST_REDIRECT_URIS", "https://*", "as in https://app.example.com/oauth/callback"),
-        ("HOLDFAST_REGISTRATIONS_PER_MINUTE", "0", "greater than or equal to 1"),
+        ("HOLDFAST_REGISTRATIONS_PER_MINUTE", "0", "must be at least 1."),
         ("HOLDFAST_REGISTRATIONS_PER_MINUTE", "many", "is not a whole number"),
-        ("HOLDFAST_REGISTRATION_LIFETIME", "0", "greater than or equal to 1"),
+        ("HOLDFAST_REGISTRATION_LIFETIME", "0", "must be at least 1s"),
         ("LOG_LEVEL", "loud", "debug, info, warning or error"),
         ("LOG_FORMAT", "xml", "text or json"),
     ],
@@ -178,6 +182,7 @@ def test_every_alias_of_the_backend_works(variable: str) -> None:
 def test_memory_is_refused_with_several_replicas() -> None:
     problem = only_problem_of(EXA_MCP_STORAGE_BACKEND="memory", HOLDFAST_REPLICAS="1")
     assert problem.startswith("HOLDFAST_REPLICAS: replicas cannot share the memory backend")
+    assert "an engine (HOLDFAST_STORAGE_URL)" in problem
 
 
 def test_memory_is_refused_with_several_workers() -> None:

@@ -3,19 +3,18 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BeforeValidator, SecretStr
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from mcp_holdfast.settings.engine_urls import exasol_variables, shown
 from mcp_holdfast.settings.environment import DEFAULT, Environment
 from mcp_holdfast.settings.loading import server_name
 from mcp_holdfast.settings.model import Settings, variables_of
-from mcp_holdfast.settings.values import parse_duration
+from mcp_holdfast.settings.values import in_largest_unit, is_duration
 
 MASK = "***"
-UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 
 
 @dataclass(frozen=True)
@@ -70,19 +69,6 @@ def _shown(value: Any, setting: FieldInfo) -> str:
         return shown(value.get_secret_value()) if "HOLDFAST_STORAGE_URL" in variables_of(setting) else MASK
     if isinstance(value, bool):
         return str(value).lower()
-    if _is_duration(setting):
-        return _duration(value)
+    if is_duration(setting):
+        return in_largest_unit(value)
     return without_credentials(str(value))
-
-
-def _is_duration(setting: FieldInfo) -> bool:
-    members = [item for kind in get_args(setting.annotation) for item in getattr(kind, "__metadata__", ())]
-    return BeforeValidator(parse_duration) in [*setting.metadata, *members]
-
-
-def _duration(seconds: int) -> str:
-    """A number of seconds in its largest unit, as a variable may say it."""
-    for size, unit in UNITS:
-        if seconds and seconds % size == 0:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s" if seconds else "0"

@@ -28,11 +28,15 @@ class Environment:
     """The environment with every NAME_FILE read.
 
     `values` maps a variable to its value (empty ones are left out: compose files pass `${NAME:-}`), `origins` to where
-    that value was set.
+    that value was set. `unread` are variables that are set to what could not be had, which is a problem of its own.
     """
 
     values: Mapping[str, str]
     origins: Mapping[str, str] = field(default_factory=dict)
+    unread: frozenset[str] = frozenset()
+
+    def is_set(self, name: str) -> bool:
+        return name in self.values or name in self.unread
 
     def origin(self, name: str) -> str:
         return self.origins.get(name, name)
@@ -49,10 +53,12 @@ def read_environment(environ: Mapping[str, str]) -> tuple[Environment, list[Prob
     problems: list[Problem] = []
     for name in NEVER_EMPTY - values.keys() & environ.keys():
         problems.append(Problem(name, "is set to nothing", "Give the URL, or remove the variable to keep files"))
+    unread: set[str] = set()
     for name in [name for name, value in values.items() if not is_text(value)]:
         if name in variable_names() or name.startswith(FILE_PREFIXES):
             problems.append(Problem(name, "is not UTF-8 text", "Write it in UTF-8"))
         del values[name]
+        unread.add(name)
     for file_name in [name for name in values if _stands_for_a_file(name)]:
         name, path = file_name.removesuffix("_FILE"), Path(values.pop(file_name))
         if name in values:
@@ -61,6 +67,7 @@ def read_environment(environ: Mapping[str, str]) -> tuple[Environment, list[Prob
         try:
             content = _read_secret(path)
         except (OSError, ValueError) as error:
+            unread.add(name)
             reason = error.strerror if isinstance(error, OSError) else str(error)
             problems.append(
                 Problem(
@@ -72,10 +79,11 @@ def read_environment(environ: Mapping[str, str]) -> tuple[Environment, list[Prob
             continue
         value = content.removesuffix("\n").removesuffix("\r")
         if not value:
+            unread.add(name)
             problems.append(Problem(file_name, f"{path} is empty", f"Write the value of {name} into it"))
             continue
         values[name], origins[name] = value, f"{file_name}={path}"
-    return Environment(values, origins), problems
+    return Environment(values, origins, frozenset(unread)), problems
 
 
 def is_text(value: str) -> bool:

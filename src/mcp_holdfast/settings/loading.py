@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from mcp_holdfast.settings.engine_urls import (
     ENGINES,
@@ -18,7 +20,7 @@ from mcp_holdfast.settings.engine_urls import (
 from mcp_holdfast.settings.environment import Environment
 from mcp_holdfast.settings.model import Settings, variable_names, variables_of
 from mcp_holdfast.settings.problems import Problem
-from mcp_holdfast.settings.values import backend_name
+from mcp_holdfast.settings.values import backend_name, in_largest_unit, is_duration
 
 EXASOL_CONNECTION_VARIABLES = ("EXA_DSN", "EXA_SAAS_HOST", "EXA_SAAS_ACCOUNT_ID")
 
@@ -40,7 +42,10 @@ def load_settings(environment: Environment) -> tuple[Settings, list[Problem]]:
     except ValidationError as error:
         problems.extend(_problems_of(error, environment))
         wrong = {str(detail["loc"][0]) for detail in error.errors()}
-        settings = Settings.model_validate({name: given[name] for name in given.keys() - wrong}, by_name=True)
+        usable = {name: given[name] for name in given.keys() - wrong}
+        if "storage_url" in usable:
+            usable.setdefault("backend", backend_of(usable["storage_url"]) or "filetree")
+        settings = Settings.model_validate(usable, by_name=True)
     return settings, [*problems, *_contradictions(settings, environment)]
 
 
@@ -64,18 +69,22 @@ def _engine_problems(settings: Settings, environment: Environment) -> list[Probl
     if backend not in ENGINES:
         if url is None:
             return []
-        what = f"names an engine, but the {backend} backend is chosen"
-        return [Problem("HOLDFAST_STORAGE_URL", what, "Remove EXA_MCP_STORAGE_BACKEND, or HOLDFAST_STORAGE_URL")]
+        chosen = _choice_of_backend(environment)
+        what = f"names an engine, but {chosen} chooses {backend}"
+        return [Problem("HOLDFAST_STORAGE_URL", what, f"Remove {chosen}, or HOLDFAST_STORAGE_URL")]
     problems = []
     example = f"Set it, as in {EXAMPLES[backend]}"
-    is_given = "HOLDFAST_STORAGE_URL" in environment.values or (
+    is_given = environment.is_set("HOLDFAST_STORAGE_URL") or (
         backend in EXASOL_NAMES and url_of_exasol(backend, environment.values) is not None
     )
     if not is_given:
         problems.append(Problem("HOLDFAST_STORAGE_URL", f"is not set, and {backend} is reached by it", example))
     elif url is not None and backend_of(url.get_secret_value()) != backend:
+        chosen = _choice_of_backend(environment)
         scheme = url.get_secret_value().partition("://")[0]
-        problems.append(Problem("HOLDFAST_STORAGE_URL", f"begins with {scheme}, which is not {backend}", example))
+        what = f"begins with {scheme}, but {chosen} chooses {backend}"
+        remedy = f"Remove {chosen}, or correct the URL, as in {EXAMPLES[backend]}"
+        problems.append(Problem(_origin_of_url(backend, environment), what, remedy))
     also = exasol_variables(backend, environment.values)
     if also and "HOLDFAST_STORAGE_URL" in environment.values:
         what = f"is set, and so is {' and '.join(also)}"
@@ -84,10 +93,22 @@ def _engine_problems(settings: Settings, environment: Environment) -> list[Probl
         ("HOLDFAST_STORAGE_KEY", settings.storage_key),
         ("HOLDFAST_SIGNING_KEY", settings.signing_key),
     ):
-        if key is None and variable_name not in environment.values:
+        if key is None and not environment.is_set(variable_name):
             what = f"is not set, and with {backend} there may be no volume that could keep one"
-            problems.append(Problem(variable_name, what, "Make one with: openssl rand -base64 32"))
+            problems.append(Problem(variable_name, what, MISSING_KEY))
     return problems
+
+
+def _choice_of_backend(environment: Environment) -> str:
+    """The variables that were set to choose the backend."""
+    names = variables_of(Settings.model_fields["backend"])
+    return " and ".join(name for name in names if name in environment.values)
+
+
+def _origin_of_url(backend: str, environment: Environment) -> str:
+    if "HOLDFAST_STORAGE_URL" in environment.values:
+        return "HOLDFAST_STORAGE_URL"
+    return " and ".join(exasol_variables(backend, environment.values))
 
 
 def _unknown_variables(environment: Environment) -> list[Problem]:
@@ -108,15 +129,23 @@ def _disagreements(names: tuple[str, ...], environment: Environment, normalise: 
     return [Problem(given[0], f"{' and '.join(given)} mean the same setting but disagree", f"Keep only {names[0]}")]
 
 
+MISSING_KEY = (
+    "Give the key of the store that is there, or is moved there (one that Holdfast made itself is in the directory "
+    "keys of its volume); for a new store make one with: openssl rand -base64 32"
+)
+WHOLE_KEY = "Give the whole key, as it was made"
 REMEDIES = {
     "EXA_MCP_STORAGE_BACKEND": "Choose filetree (the default), disk (also called sqlite), memory, redis, valkey, "
     "postgresql, dynamodb or mongodb",
     "HOLDFAST_STORAGE_URL": f"Write it as in {EXAMPLES['postgresql']}",
+    "HOLDFAST_STORAGE_KEY": f"{WHOLE_KEY}: with another one nothing that is stored already can be read",
+    "HOLDFAST_SIGNING_KEY": f"{WHOLE_KEY}: with another one everybody has to sign in again",
     "HOLDFAST_ALLOW_ANONYMOUS": "Write true or false",
     "HOLDFAST_REDIRECT_URIS": "Give redirect URIs separated by commas, as in https://app.example.com/oauth/callback; "
     "a * stands for any part of the path",
     "WEB_CONCURRENCY": "Give the number of worker processes, 1 to 512",
-    "HOLDFAST_REPLICAS": "Write true where any of several replicas may get any request of a client, else false",
+    "HOLDFAST_REPLICAS": "Write 1 or true, not how many there are, where any of several replicas may get any "
+    "request of a client, else false",
     "PORT": "Give a TCP port, 1 to 65535",
     "FORWARDED_ALLOW_IPS": "Give the addresses of your proxies, separated by commas, as in 10.0.0.0/16",
     "LOG_LEVEL": "Choose debug, info, warning or error",
@@ -129,14 +158,24 @@ def _problems_of(error: ValidationError, environment: Environment) -> list[Probl
     for detail in error.errors(include_url=False, include_input=False):
         names = variables_of(Settings.model_fields[str(detail["loc"][0])])
         name = next(name for name in [*names, *_exasol_names()] if name in environment.values)
-        what = (
-            detail["msg"]
-            if detail["type"] in {"duration", "url", "key", "pin", "number", "proxies", "redirect"}
-            else detail["msg"].lower()
-        )
+        what = _reason(detail, Settings.model_fields[str(detail["loc"][0])])
         remedy = REMEDIES.get(names[0], "Correct it, or remove it to use the default")
         problems.append(Problem(name, what, remedy, environment.origin(name)))
     return problems
+
+
+LIMITS = {"less_than_equal": ("at most", "le"), "greater_than_equal": ("at least", "ge")}
+
+
+def _reason(detail: ErrorDetails, setting: FieldInfo) -> str:
+    kind = detail["type"]
+    if kind in LIMITS:
+        words, bound = LIMITS[kind][0], detail["ctx"][LIMITS[kind][1]]
+        return f"must be {words} {in_largest_unit(bound) if is_duration(setting) else bound}"
+    if kind == "bool_parsing":
+        return "is neither true nor false"
+    own = {"duration", "url", "key", "pin", "number", "proxies", "redirect"}
+    return detail["msg"] if kind in own else detail["msg"].lower()
 
 
 def _contradictions(settings: Settings, environment: Environment) -> list[Problem]:
@@ -152,14 +191,17 @@ def _contradictions(settings: Settings, environment: Environment) -> list[Proble
     problems.extend(memory_problems(settings.backend, settings.workers))
     if settings.replicas and settings.backend == "memory":
         what = "replicas cannot share the memory backend: each would know only its own sign-ins"
-        problems.append(Problem("HOLDFAST_REPLICAS", what, "Remove it, or use EXA_MCP_STORAGE_BACKEND=filetree"))
+        problems.append(Problem("HOLDFAST_REPLICAS", what, f"Remove it, or {SHARED_BACKEND}"))
     problems.extend(_engine_problems(settings, environment))
     for key in ("HOLDFAST_STORAGE_KEY", "HOLDFAST_SIGNING_KEY"):
-        if f"{key}_PREVIOUS" in environment.values and key not in environment.values:
+        if f"{key}_PREVIOUS" in environment.values and not environment.is_set(key):
             problems.append(
                 Problem(f"{key}_PREVIOUS", f"is set without {key}", f"Set {key} to the key that follows it")
             )
     return problems
+
+
+SHARED_BACKEND = "use EXA_MCP_STORAGE_BACKEND=filetree, or an engine (HOLDFAST_STORAGE_URL) in place of memory"
 
 
 def memory_problems(backend: str, workers: int) -> list[Problem]:
@@ -170,7 +212,7 @@ def memory_problems(backend: str, workers: int) -> list[Problem]:
         Problem(
             "WEB_CONCURRENCY",
             f"{workers} workers cannot share the memory backend: each would know only its own sign-ins",
-            "Use one worker, or EXA_MCP_STORAGE_BACKEND=filetree",
+            f"Use one worker, or {SHARED_BACKEND}",
         )
     ]
 

@@ -3,16 +3,18 @@
 import ipaddress
 import re
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from mcp_holdfast.settings.engine_urls import BACKEND_OF_SCHEME, backend_of
 
 SHORTEST_KEY = 32
 SHORTEST_PIN = 6
+UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 
 PLAIN_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
@@ -34,6 +36,19 @@ def parse_duration(value: Any) -> Any:
             "duration", "is not a duration; write seconds, or a number with s, m, h or d as in 30d"
         )
     return int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def is_duration(setting: FieldInfo) -> bool:
+    members = [item for kind in get_args(setting.annotation) for item in getattr(kind, "__metadata__", ())]
+    return BeforeValidator(parse_duration) in [*setting.metadata, *members]
+
+
+def in_largest_unit(seconds: int) -> str:
+    """A number of seconds as a variable may say it."""
+    for size, unit in UNITS:
+        if seconds and seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s" if seconds else "0"
 
 
 def lowered(value: Any) -> Any:

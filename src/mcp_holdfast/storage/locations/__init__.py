@@ -21,13 +21,13 @@ __all__ = [
 
 
 def location_of(settings: Settings) -> Location | None:
-    """Where the settings want the store; None for memory."""
+    """Where the settings want the store; None for memory, and for an engine whose URL is missing or wrong."""
     if settings.backend == "memory":
         return None
-    if settings.backend in ENGINES:
-        url = settings.storage_url.get_secret_value() if settings.storage_url else ""
-        return EngineLocation(url, settings.quarantine)
-    return Directory(settings.backend, settings.home)
+    if settings.backend not in ENGINES:
+        return Directory(settings.backend, settings.home)
+    url = settings.storage_url
+    return None if url is None else EngineLocation(url.get_secret_value(), settings.quarantine)
 
 
 def location_at(url: str, option: str, *, quarantine: float) -> Location:
