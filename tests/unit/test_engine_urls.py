@@ -1,5 +1,6 @@
 """Which engine a server uses: by one URL, or by the variables that exasol documents."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from mcp_holdfast.app import plan
 from mcp_holdfast.settings import ConfigurationError
 from mcp_holdfast.settings.engine_urls import EXAMPLES, shown, url_of_exasol
+from mcp_holdfast.storage.backends import EngineProblem, open_engine
 from unit.test_settings import only_problem_of, problems_of, settings_of
 
 KEYS = {"HOLDFAST_STORAGE_KEY": "k" * 32, "HOLDFAST_SIGNING_KEY": "s" * 32}
@@ -157,6 +159,20 @@ def test_exasols_variables_mean_what_they_mean_there(backend: str, given: dict[s
         settings = settings_of(EXA_MCP_OAUTH_STORAGE_BACKEND=backend, **values, **KEYS)
         assert settings.storage_url is not None
         assert settings.storage_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql://h/db?pool_size=x", "pool_size=x in the URL is not a whole number, 1 to"),
+        ("postgresql://h/db?statement_cache_size=x", "statement_cache_size=x in the URL is not a whole number, 0 to"),
+        ("dynamodb://table?region=Europe!", "region=Europe! in the URL is not a region's name"),
+        ("dynamodb://table?endpoint_url=h", "endpoint_url=h in the URL is not an http or https URL"),
+    ],
+)
+def test_a_wrong_parameter_says_what_it_can_be(url: str, says: str) -> None:
+    with pytest.raises(EngineProblem, match=re.escape(says)):
+        open_engine(url)
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,15 @@ def parts_of(url: str) -> SplitResult:
     return parts
 
 
+CAN_BE = {
+    "pool_size": "a whole number, 1 to 999999",
+    "statement_cache_size": "a whole number, 0 to 999999",
+    "region": "a region's name, as in eu-central-1",
+    "endpoint_url": "an http or https URL",
+}
+"""What the parameters of engines' URLs can be, for people."""
+
+
 def parameters_of(query: dict[str, list[str]], known: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
     """The parameters of a URL that are ours, each converted; the others are left for the engine's client.
 
@@ -158,5 +167,5 @@ def parameters_of(query: dict[str, list[str]], known: dict[str, Callable[[str], 
             try:
                 found[name] = convert(value)
             except ValueError:
-                raise EngineProblem(f"{name}={value} in the URL is not what {name} can be") from None
+                raise EngineProblem(f"{name}={value} in the URL is not {CAN_BE[name]}") from None
     return found
