@@ -139,9 +139,22 @@ def test_a_backup_that_another_key_sealed_is_refused(make_server: StartServer, w
     server = make_server(backend)
     result = holdfast(server, "restore", str(whole), HOLDFAST_STORAGE_KEY="another-storage-key-of-enough-length")
     assert result.returncode == 78
-    assert "HOLDFAST_STORAGE_KEY: the store was sealed with another key" in result.stderr
+    assert "HOLDFAST_STORAGE_KEY: the backup was sealed with another key" in result.stderr
+    assert "begin with an empty store" not in result.stderr
     assert not list(Path(server.environment["FASTMCP_HOME"]).rglob("*.json"))
     assert holdfast(server, "restore", str(whole)).returncode == 0, "nothing of the first try is in the way"
+
+
+def test_a_copy_with_another_key_says_that_it_is_not_the_sources(
+    make_server: StartServer, whole: Path, tmp_path: Path
+) -> None:
+    source, key = tmp_path / "data 0", "another-storage-key-of-enough-length"
+    copy = ("import", "--from", f"filetree://{source}", "--to", f"filetree://{tmp_path}/new")
+    result = holdfast(make_server(), *copy, HOLDFAST_STORAGE_KEY=key)
+    assert result.returncode == 78
+    assert "HOLDFAST_STORAGE_KEY: the source (the store to copy) was sealed with another key" in result.stderr
+    assert "empty" not in result.stderr
+    assert not (tmp_path / "new/oauth-proxy").exists()
 
 
 def test_a_backup_of_which_a_part_is_sealed_with_another_key_is_refused(

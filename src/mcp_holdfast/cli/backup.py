@@ -17,7 +17,7 @@ from mcp_holdfast.storage.backup import NoBackup, Record, lines_of, put_back, re
 from mcp_holdfast.storage.keys import sync_directory
 from mcp_holdfast.storage.opening import EmptyStore, OpenSealedStore
 from mcp_holdfast.storage.seal import Seal, Unsealable
-from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION, KEY_CHECK, OTHER_KEY
+from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION, KEY_CHECK, sealed_with_another_key
 
 File = Annotated[Path, Parameter(help="a file; - for the standard streams", allow_leading_hyphen=True)]
 STANDARD_STREAM = Path("-")
@@ -82,7 +82,7 @@ def _check(records: Iterable[Record], seal: Seal) -> None:
         try:
             collection, key, _ = seal.open_any(record.value)
         except Unsealable:
-            raise ConfigurationError([OTHER_KEY]) from None
+            raise ConfigurationError([sealed_with_another_key("the backup")]) from None
         has_key_check = has_key_check or (collection, key) == (HOLDFAST_COLLECTION, KEY_CHECK)
     if not has_key_check:
         raise NoBackup("it does not tell which key it was sealed with")

@@ -32,12 +32,18 @@ LOOKED_AT_EVERY, FOLLOWED_WITHIN = 5.0, 15.0
 
 SHORTEST_TTL = 0.001
 
-OTHER_KEY = Problem(
-    "HOLDFAST_STORAGE_KEY",
-    "the store was sealed with another key, so none of its sign-ins could be read",
-    "Give the key that it was sealed with, here or in HOLDFAST_STORAGE_KEY_PREVIOUS (a key that Holdfast made "
-    "itself is in FASTMCP_HOME/keys/storage.key), or start with an empty volume",
-)
+
+def sealed_with_another_key(sealed: str, *, otherwise: str = "") -> Problem:
+    """The problem of a store, or a copy of one, to which no given key belongs; `otherwise` may follow the remedy."""
+    return Problem(
+        "HOLDFAST_STORAGE_KEY",
+        f"{sealed} was sealed with another key, so none of its sign-ins could be read",
+        "Give the key that it was sealed with, here or in HOLDFAST_STORAGE_KEY_PREVIOUS (a key that Holdfast made "
+        f"itself is in keys/storage.key of its volume){otherwise}",
+    )
+
+
+OTHER_KEY = sealed_with_another_key("the store", otherwise=", or begin with an empty store")
 UNFINISHED_ROTATION = Problem(
     "HOLDFAST_STORAGE_KEY_PREVIOUS",
     "is not set, and a rotation has not ended: the key before this one still seals a part of the store",
@@ -46,7 +52,7 @@ UNFINISHED_ROTATION = Problem(
 LOST_KEY_CHECK = Problem(
     "FASTMCP_HOME",
     f"both copies of {HOLDFAST_COLLECTION}/{KEY_CHECK} are gone, and without them nothing can be found",
-    "Restore one of them from a backup, or start with an empty volume",
+    "Restore one of them from a backup, or begin with an empty store",
 )
 REDATED_BY = 10.0
 """Seconds by which the expiry that a backend knows may differ from the one that is sealed."""
