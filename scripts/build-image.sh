@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the image. Usage: build-image.sh [TAG], by default holdfast.
+# Builds the image. Usage: build-image.sh [TAG], by default IMAGE as in compose/*.yaml, else holdfast.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +23,7 @@ main() {
 	base=$(scripts/base-image.sh)
 	DOCKER_BUILDKIT=1 "$docker" build . \
 		--progress plain \
-		--tag "${1:-holdfast}" \
+		--tag "${1:-${IMAGE:-holdfast}}" \
 		--secret "id=ca-bundle,src=$(ca_bundle)" \
 		--build-arg "BASE_IMAGE=$base" \
 		--build-arg "VERSION=$(version)" \
