@@ -555,7 +555,7 @@ def test_a_field_that_kubernetes_does_not_know_or_misses_is_noticed(tree: Path, 
         kubernetes_validate.validate(manifests[patch.kind], NEWEST, strict=True)
 
 
-ADDED_KEYS = {
+WRITTEN_BY_THE_READER = {
     "exa-password": "a password",
     "storage-url": "postgresql://holdfast:a%20password@db.example.com/holdfast?sslmode=verify-full",
 }
@@ -563,21 +563,29 @@ ADDED_KEYS = {
 
 @pytest.fixture(scope="module")
 def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of the Secret that docs/kubernetes.md makes, and of the keys that it says to add."""
-    (command,) = re.findall(r"kubectl (create secret (?:.*\\\n)*.*)", PAGE)
+    """The files of the Secret that docs/kubernetes.md makes, of which its reader writes some."""
+    directory = tmp_path_factory.mktemp("secret")
+    for key, value in WRITTEN_BY_THE_READER.items():
+        (directory / key).write_text(value)
+    (command,) = re.findall(r"kubectl (create secret generic (?:.*\\\n)*.*)", PAGE)
     made = subprocess.run(
         ["bash", "-euc", f"{KUBECTL} {command} --dry-run=client --output=json"],
+        cwd=directory,
         env={"PATH": "/usr/bin:/bin", "KUBECONFIG": "/dev/null"},
         capture_output=True,
         text=True,
         check=True,
     )
-    directory = tmp_path_factory.mktemp("secret")
-    for key, value in json.loads(made.stdout)["data"].items():
+    keys = json.loads(made.stdout)["data"]
+    assert keys.keys() > WRITTEN_BY_THE_READER.keys()
+    for key, value in keys.items():
         (directory / key).write_bytes(base64.b64decode(value))
-    for key, value in ADDED_KEYS.items():
-        (directory / key).write_text(value)
     return directory
+
+
+def test_the_page_names_the_certificate_that_the_ingress_takes(built: dict[str, Manifests]) -> None:
+    (tls,) = built["mine"]["Ingress"]["spec"]["tls"]
+    assert re.findall(r"kubectl create secret tls (\S+) --namespace (\S+)", PAGE) == [(tls["secretName"], "holdfast")]
 
 
 def problems_of(manifests: Manifests, secret: Path) -> list[str]:
