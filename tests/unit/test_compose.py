@@ -184,3 +184,9 @@ def test_redis_has_on_its_disk_what_it_acknowledged_and_forgets_nothing() -> Non
     options = dict(option.removeprefix("--").split(" ", 1) for option in REDIS["command"])
     kept = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
     assert kept.items() <= options.items()
+
+
+def test_the_page_tells_every_variable_of_these_files() -> None:
+    used = {name for file in COMPOSE.glob("*.yaml") for name in re.findall(r"\$\{([A-Z_]+)", file.read_text())}
+    told = set(re.findall(r"\b[A-Z_]+\b", (COMPOSE.parent / "docs/compose.md").read_text()))
+    assert used - told == set()
