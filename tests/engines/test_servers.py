@@ -3,10 +3,12 @@
 import asyncio
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from mcp_holdfast.storage.backends import open_engine
 from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION
 
 Connect = Callable[..., httpx.Client]
+
+PAGE = Path(__file__).parents[2] / "docs/engines.md"
 
 SHORTEST_SECRET = 8
 ACCOUNT = "ada-king-countess-of-lovelace"
@@ -214,6 +218,34 @@ def test_a_store_is_copied_while_its_server_goes_on(
     back = run(before, *copy, **settings)
     assert back.returncode == 78
     assert "would be overwritten" in back.stderr
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+def test_the_page_moves_a_store_whose_keys_holdfast_made(
+    start_server: StartServer, engine: EngineProcess, tmp_path: Path, connect: Connect
+) -> None:
+    volume = tmp_path / "volume"
+    before = Server(volume, tmp_path / "before").start()
+    client = signed_in(connect(before))
+    before.kill()
+    (tmp_path / "url").write_text(f"{engine.url}\n")
+    (command,) = re.findall(r"^docker run (?:.*\\\n)*.*", PAGE.read_text(), flags=re.MULTILINE)
+    words = shlex.split(command.replace("/data", str(volume)).replace("/run/secrets/storage_url", f"{tmp_path}/url"))
+    settings = dict(word.split("=", 1) for option, word in pairwise(words) if option == "--env")
+    moved = subprocess.run(
+        [Path(sys.executable).with_name("holdfast"), *words[words.index("import") :]],
+        env={"PATH": "/usr/bin:/bin", **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert moved.returncode == 0, moved.stderr
+    keys = {
+        f"HOLDFAST_{key.upper()}_KEY": (volume / f"keys/{key}.key").read_text().strip()
+        for key in ("storage", "signing")
+    }
+    client.http = connect(start_server(HOLDFAST_BASE_URL=before.url, **keys))
+    assert [client.call().status_code, client.refresh().status_code] == [200, 200]
 
 
 @pytest.mark.parametrize("engine", ["redis"], indirect=True)

@@ -190,3 +190,14 @@ def test_the_page_tells_every_variable_of_these_files() -> None:
     used = {name for file in COMPOSE.glob("*.yaml") for name in re.findall(r"\$\{([A-Z_]+)", file.read_text())}
     told = set(re.findall(r"\b[A-Z_]+\b", (COMPOSE.parent / "docs/compose.md").read_text()))
     assert used - told == set()
+
+
+def test_the_page_on_engines_moves_a_store_between_these_files() -> None:
+    page = (COMPOSE.parent / "docs/engines.md").read_text()
+    postgres, local = FILES["postgres"], FILES["local"]
+    assert "store" in postgres["services"]["postgres"]["networks"]
+    assert f"--network {postgres['name']}_store " in page
+    assert local["volumes"]["holdfast"]["name"] == "${VOLUME:-holdfast}"
+    assert "--volume holdfast:/data " in page
+    assert postgres["secrets"]["postgres_url"]["file"] == "${SECRETS:-./secrets}/postgres_url"
+    assert "compose/secrets/postgres_url:" in page
