@@ -138,7 +138,7 @@ def test_redirect_uris_are_a_list_of_patterns() -> None:
 
 def test_a_wrong_previous_key_needs_no_other_complaint() -> None:
     problem = only_problem_of(HOLDFAST_STORAGE_KEY="k" * 32, HOLDFAST_STORAGE_KEY_PREVIOUS="short")
-    assert problem.startswith("HOLDFAST_STORAGE_KEY_PREVIOUS: is shorter than 32")
+    assert problem.startswith("HOLDFAST_STORAGE_KEY_PREVIOUS: is shorter than 32 characters. Give whole keys")
 
 
 def test_a_previous_key_without_a_current_one_is_refused() -> None:

@@ -133,13 +133,16 @@ MISSING_KEY = (
     "Give the key of the store that is there, or is moved there (one that Holdfast made itself is in the directory "
     "keys of its volume); for a new store make one with: openssl rand -base64 32"
 )
-WHOLE_KEY = "Give the whole key, as it was made"
+WHOLE_KEY = "Give the whole key, as it was made; for a new store make one with: openssl rand -base64 32"
+PREVIOUS_KEYS = "Give whole keys, as they were made, separated by commas, or remove it"
 REMEDIES = {
     "EXA_MCP_STORAGE_BACKEND": "Choose filetree (the default), disk (also called sqlite), memory, redis, valkey, "
     "postgresql, dynamodb or mongodb",
     "HOLDFAST_STORAGE_URL": f"Write it as in {EXAMPLES['postgresql']}",
-    "HOLDFAST_STORAGE_KEY": f"{WHOLE_KEY}: with another one nothing that is stored already can be read",
-    "HOLDFAST_SIGNING_KEY": f"{WHOLE_KEY}: with another one everybody has to sign in again",
+    "HOLDFAST_STORAGE_KEY": WHOLE_KEY,
+    "HOLDFAST_STORAGE_KEY_PREVIOUS": PREVIOUS_KEYS,
+    "HOLDFAST_SIGNING_KEY": WHOLE_KEY,
+    "HOLDFAST_SIGNING_KEY_PREVIOUS": PREVIOUS_KEYS,
     "HOLDFAST_ALLOW_ANONYMOUS": "Write true or false",
     "HOLDFAST_REDIRECT_URIS": "Give redirect URIs separated by commas, as in https://app.example.com/oauth/callback; "
     "a * stands for any part of the path",

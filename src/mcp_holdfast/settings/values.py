@@ -96,11 +96,11 @@ def check_key(key: SecretStr) -> SecretStr:
     if len(value) < SHORTEST_KEY:
         raise PydanticCustomError(
             "key",
-            "is shorter than {shortest} characters; make one with: openssl rand -base64 32",
+            "is shorter than {shortest} characters",
             {"shortest": SHORTEST_KEY},
         )
     if re.search(r"[\s,]", value):
-        raise PydanticCustomError("key", "must not contain spaces or commas; make one with: openssl rand -base64 32")
+        raise PydanticCustomError("key", "must not contain spaces or commas")
     return key
 
 
