@@ -23,6 +23,7 @@ from harness.oauth import OAuthClient
 from harness.proxy_login import ProxyPerson, proxy_environment
 from harness.server import Server
 from harness.waiting import eventually
+from mcp_holdfast.storage.atomic import LEASES
 from mcp_holdfast.storage.backends import open_engine
 from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION
 
@@ -255,6 +256,11 @@ def test_a_copy_that_was_cut_off_is_not_served(engine: EngineProcess, tmp_path: 
     settings = {**engine.settings(), "EXA_MCP_STORAGE_BACKEND": engine.backend}
     copy = ("import", "--from", f"filetree://{tmp_path}/volume")
     assert run(before, *copy, **settings).returncode == 0
+    asyncio.run(engine_holds(engine, "filling", LEASES))
+    second = run(before, *copy, **settings)
+    assert second.returncode == 78
+    assert "is being filled by somebody else" in second.stderr
+    asyncio.run(engine_holds(engine, "filling", LEASES, for_seconds=0.001))
     asyncio.run(engine_holds(engine, "filling"))
     server = Server(tmp_path / "home", tmp_path / "log", **engine.settings())
     server.launch()
@@ -265,9 +271,11 @@ def test_a_copy_that_was_cut_off_is_not_served(engine: EngineProcess, tmp_path: 
     server.stop()
 
 
-async def engine_holds(engine: EngineProcess, key: str) -> None:
+async def engine_holds(
+    engine: EngineProcess, key: str, collection: str = HOLDFAST_COLLECTION, *, for_seconds: float | None = None
+) -> None:
     store = open_engine(engine.url)
-    await store.put(key, {}, collection=HOLDFAST_COLLECTION)
+    await store.put(key, {}, collection=collection, ttl=for_seconds)
     await store.close()
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 from key_value.aio.errors import KeyValueOperationError, KeyValueStoreError, StoreSetupError
 
 from mcp_holdfast.settings import ConfigurationError, Problem
+from mcp_holdfast.storage.atomic import LeaseBusy, Leases
 from mcp_holdfast.storage.backends import Backend, EngineProblem
 from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION
 
@@ -16,6 +17,9 @@ STORE_ERRORS = (OSError, KeyValueOperationError, KeyValueStoreError, sqlite3.Err
 
 FILLING, FILLED = "filling", "filled"
 """Records in HOLDFAST_COLLECTION: the place is not filled to its end; it is, and no server has used it since."""
+
+ALONE_FOR = 30.0
+"""Seconds after which another command may take the place of one that was killed."""
 
 
 class Location(ABC):
@@ -104,19 +108,35 @@ class Location(ABC):
 
         """
         with self.problems_named():
-            if await self.has_store() and not await self._has_any(FILLING, FILLED):
-                what = f"{self} has a store that was served, and would be overwritten"
-                raise ConfigurationError([Problem(self.variable, what, "Name an empty place")])
+            await self._refuse_served()
             backend = self.open()
         try:
-            with self.problems_named():
-                await backend.put(FILLING, {}, collection=HOLDFAST_COLLECTION)
-            yield backend
-            with self.problems_named():
-                await backend.put(FILLED, {}, collection=HOLDFAST_COLLECTION)
-                await backend.delete(FILLING, collection=HOLDFAST_COLLECTION)
+            async with self._alone(backend):
+                with self.problems_named():
+                    # Somebody else may have filled it meanwhile, and a server have begun with that.
+                    await self._refuse_served()
+                    await backend.put(FILLING, {}, collection=HOLDFAST_COLLECTION)
+                yield backend
+                with self.problems_named():
+                    await backend.put(FILLED, {}, collection=HOLDFAST_COLLECTION)
+                    await backend.delete(FILLING, collection=HOLDFAST_COLLECTION)
         finally:
             await backend.close()
+
+    async def _refuse_served(self) -> None:
+        if await self.has_store() and not await self._has_any(FILLING, FILLED):
+            what = f"{self} has a store that was served, and would be overwritten"
+            raise ConfigurationError([Problem(self.variable, what, "Name an empty place")])
+
+    @asynccontextmanager
+    async def _alone(self, backend: Backend) -> AsyncIterator[None]:
+        try:
+            # Leases always name their collection, without which a backend has no place for a record.
+            async with Leases(backend, lifetime=ALONE_FOR).hold(FILLING, wait=0):  # type: ignore[arg-type]
+                yield
+        except LeaseBusy:
+            what = f"{self} is being filled by somebody else"
+            raise ConfigurationError([Problem(self.variable, what, "Wait for that to end")]) from None
 
     @contextmanager
     def problems_named(self) -> Iterator[None]:
