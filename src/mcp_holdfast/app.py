@@ -36,6 +36,7 @@ from mcp_holdfast.settings import (
     ConfigurationError,
     EffectiveValue,
     Environment,
+    Problem,
     Settings,
     effective_settings,
     load_settings,
@@ -108,15 +109,17 @@ def plan(environ: MutableMapping[str, str]) -> Plan:
     problems += location.problems() if location else []
     status = StorageStatus(settings)
     provider, payload = None, None
+    further: list[Problem] = []
     try:
         provider = provider_of(settings, environment)
     except ConfigurationError as error:
-        problems += error.problems
+        further += error.problems
     server = server_name(settings, environment)
     try:
         payload = load_payload(server, environment, storage_status=status)
     except ConfigurationError as error:
-        problems += error.problems
+        further += error.problems
+    problems += [problem for problem in further if problem.variable not in environment.unread]
     if problems or payload is None:
         raise ConfigurationError(problems)
     return Plan(environment, settings, server, payload, provider, status)

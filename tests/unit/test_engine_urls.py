@@ -107,6 +107,13 @@ def test_what_cannot_be_read_is_not_called_unset(name: str, content: str | bytes
     assert only_problem_of(**environ).startswith(f"{name}_FILE: ")
 
 
+def test_a_payloads_secret_that_cannot_be_read_is_not_called_unset() -> None:
+    exasol = {"EXA_DSN": "db:8563", "EXA_USER": "sys", "EXA_PASSWORD_FILE": "/does-not-exist"}
+    with pytest.raises(ConfigurationError) as raised:
+        plan({"HOLDFAST_STORAGE": "memory", **exasol})
+    assert [problem.variable for problem in raised.value.problems] == ["EXA_PASSWORD_FILE"]
+
+
 @pytest.mark.parametrize("url", [{}, {"HOLDFAST_STORAGE_URL": "localhost:5432"}], ids=["missing", "wrong"])
 def test_a_url_that_is_missing_or_wrong_is_one_problem(url: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError) as raised:
