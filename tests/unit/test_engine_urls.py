@@ -156,6 +156,22 @@ def test_a_wrong_url_is_not_printed() -> None:
             {"MONGODB_URL": "mongodb://u:p@h/users", "MONGODB_DB_NAME": "d"},
             "mongodb://u:p@h/d?authSource=users",
         ),
+        *(
+            (
+                "mongodb",
+                {"MONGODB_URL": f"mongodb://u:1{character}2@h/d", "MONGODB_DB_NAME": "e"},
+                f"mongodb://u:1{character}2@h/d",
+            )
+            for character in "/?"
+        ),
+        *(
+            (
+                "mongodb",
+                {"MONGODB_URL": f"mongodb://u:1{character}2@h/d?w=1", "MONGODB_DB_NAME": "e"},
+                f"mongodb://u:1{character}2@h/e?w=1&authSource=d",
+            )
+            for character in "#["
+        ),
         ("mongodb", {}, None),
     ],
 )

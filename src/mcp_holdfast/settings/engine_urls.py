@@ -5,7 +5,7 @@ Pure text: which backend a URL is for, what exasol's own variables say as one UR
 
 import re
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlunsplit
 
 ENGINES = ("redis", "valkey", "postgresql", "dynamodb", "mongodb")
 
@@ -100,7 +100,13 @@ def _dynamodb_url(given: Mapping[str, str]) -> str | None:
 def _mongodb_url(given: Mapping[str, str]) -> str | None:
     if "MONGODB_URL" not in given or "MONGODB_DB_NAME" not in given:
         return given.get("MONGODB_URL")
-    scheme, host, path, query, _ = urlsplit(given["MONGODB_URL"])
+    scheme, _, rest = given["MONGODB_URL"].partition("://")
+    # Not by urlsplit: here a password may have # and [ in it.
+    front, _, query = rest.partition("?")
+    host, _, path = front.partition("/")
+    if "@" in path or ("@" in query and "@" not in host):
+        # A password with a / or ? in it, which is refused as it is.
+        return given["MONGODB_URL"]
     parameters = dict(parse_qsl(query))
     if "@" in host:
         # The database in the path is also where the user is looked up, unless that is said.
