@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeAlias
-from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, urlencode, urlunsplit
 
 import asyncpg
 from asyncpg.connect_utils import _parse_connect_dsn_and_args  # type: ignore[attr-defined]  # not in the stubs
@@ -33,6 +33,7 @@ from mcp_holdfast.storage.backends.engine import (
     Engine,
     EngineProblem,
     parameters_of,
+    parts_of,
     reported,
 )
 from mcp_holdfast.storage.backends.swept import EXPIRED_FOR, Swept
@@ -446,14 +447,7 @@ def server_of(url: str) -> Server:
         EngineProblem: the URL is wrong; the message has nothing of what may be a password.
 
     """
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise EngineProblem("the host in the URL cannot be read; an IPv6 address stands in [ and ]") from None
-    if url.count("@") > parts.netloc.count("@") or parts.netloc.count("@") > 1 or parts.fragment:
-        raise EngineProblem(
-            "characters of a user, password or parameter such as @ : / ? # must be written as %40 and so on"
-        )
+    parts = parts_of(url)
     query = _query_of(parts)
     _trust_the_system(query)
     ours = parameters_of(query, {"table": _table, "pool_size": _positive, "statement_cache_size": _natural})
