@@ -159,7 +159,7 @@ async def test_the_rights_that_the_docs_name_are_enough(server: RedisServer) -> 
     (rights,) = re.findall(r"The user needs `([^`]+)`", (ROOT / "docs/engines.md").read_text())
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "modest", "reset", "on", f">{PASSWORD}", "~*", *rights.split())
-    store = open_engine(server.url.replace(f"//{USER}:", "//modest:"))
+    store = open_engine(f"{server.url.replace(f'//{USER}:', '//modest:').removesuffix('/0')}/5")
     assert await store.warnings() == []
     assert await store.add("key", {"a": 1}, collection="one", ttl=60)
     entry = await store.read("key", collection="one")

@@ -167,5 +167,6 @@ def parameters_of(query: dict[str, list[str]], known: dict[str, Callable[[str], 
             try:
                 found[name] = convert(value)
             except ValueError:
-                raise EngineProblem(f"{name}={value} in the URL is not {CAN_BE[name]}") from None
+                can_be = CAN_BE.get(name, f"what {name} can be")
+                raise EngineProblem(f"{name}={value} in the URL is not {can_be}") from None
     return found
