@@ -12,11 +12,12 @@ import pytest
 from fastmcp.server import auth
 from fastmcp.server.auth import AuthProvider, OAuthProxy, TokenVerifier, oidc_proxy
 from key_value.aio.stores.memory import MemoryStore
-from pydantic import AnyHttpUrl, SecretStr
+from pydantic import AnyHttpUrl, SecretStr, TypeAdapter
 
 from harness.identity_provider import IdentityProvider
 from mcp_holdfast.auth.providers import SHIPPED, plan_provider
 from mcp_holdfast.auth.providers.names import BASE_CLASSES, prefix_of
+from mcp_holdfast.auth.providers.parameters import AS_WRITTEN
 from mcp_holdfast.settings import Environment
 
 BASE_URL = "https://mcp.example.com"
@@ -88,7 +89,9 @@ CASES: Mapping[str, Case] = {
         {"TOKEN_VERIFIER": "githubtokenverifier", "AUTHORIZATION_SERVERS": f"{IDP} https://b.example.com", **METADATA},
         {
             "token_verifier.timeout_seconds": 7,
-            "authorization_servers": [AnyHttpUrl(IDP), AnyHttpUrl("https://b.example.com")],
+            "authorization_servers": TypeAdapter(list[AnyHttpUrl], config=AS_WRITTEN).validate_python(
+                [IDP, "https://b.example.com"]
+            ),
             **METADATA_GOT,
         },
         {"FASTMCP_SERVER_AUTH_GITHUBTOKENVERIFIER_TIMEOUT_SECONDS": "7s"},
