@@ -3,9 +3,9 @@
 # ruff: noqa: S608  # what the statements are put together from is the tests' own
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import asyncpg
@@ -17,14 +17,17 @@ from harness.engines import EngineProcess, PgBouncer, PostgreSQLServer, PostgreS
 from harness.engines.postgresql import DATABASE, OWNER, PASSWORD, SUPERUSER
 from harness.engines.process import HOST
 from harness.waiting import eventually
-from mcp_holdfast.storage.backends import Engine, EngineProblem, Swept, open_engine, postgresql
+from mcp_holdfast.storage.backends import Engine, EngineProblem, Swept, open_engine
 from mcp_holdfast.storage.backends.engine import QUARANTINE_COLLECTION
-from mcp_holdfast.storage.backends.postgresql import schema
+from mcp_holdfast.storage.backends.postgresql import PostgreSQLEngine, engine, schema
+from mcp_holdfast.storage.backends.postgresql.table import SWEEP
 
 ROLE = "replica"
 FOUR = ("SELECT", "INSERT", "UPDATE", "DELETE")
 HURRIED = 1.0
 """In seconds: what a test gives a server to answer that will not."""
+
+ENDED = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{OWNER}'"
 
 
 @pytest.fixture
@@ -47,8 +50,8 @@ async def opened() -> AsyncIterator[Callable[..., Engine]]:
         return engines[-1]
 
     yield opening
-    for engine in engines:
-        await engine.close()
+    for each in engines:
+        await each.close()
 
 
 @pytest.mark.parametrize(
@@ -269,10 +272,68 @@ async def test_connections_that_the_server_ended_are_replaced_unnoticed(
     store = opened(server.url)
     for _ in range(5):
         await asyncio.gather(*(store.put(f"{number}", {"a": 1}, collection="one") for number in range(20)))
-        ended = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{OWNER}'"
-        assert int(await asyncio.to_thread(server.execute, ended)) > 1
+        assert int(await asyncio.to_thread(server.execute, ENDED)) > 1
         await asyncio.to_thread(eventually, lambda: _connections(server), lambda count: count == 0)
         await asyncio.gather(*(store.put(f"{number}", {"a": 2}, collection="one") for number in range(20)))
+
+
+async def test_a_connection_whose_end_is_only_announced_yet_is_replaced_unnoticed(
+    server: PostgreSQLServer, opened: Callable[..., Engine]
+) -> None:
+    async with EndlessLine(server.port) as line:
+        store = opened(server.url.replace(f":{server.port}/", f":{line.port}/"))
+        await store.put("key", {"a": 1}, collection="one")
+        line.hand_on_one_more_record()
+        await asyncio.to_thread(server.execute, ENDED)
+        await asyncio.to_thread(eventually, lambda: _connections(server), lambda count: count == 0)
+        assert await store.add("another", {"a": 1}, collection="one")
+
+
+class EndlessLine:
+    """Stands between a client and a server, and can keep from the client that a connection has ended.
+
+    What the server says last before that is one TLS record (RFC 8446, section 5.1).
+    """
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._connections: list[asyncio.StreamWriter] = []
+        self._ending: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, HOST, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for connection in self._connections:
+            connection.close()
+        await self._server.wait_closed()
+
+    def hand_on_one_more_record(self) -> None:
+        """Of what the server says on each connection that there is; and then nothing, not even its end."""
+        self._ending.update(self._connections)
+
+    async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        self._connections.append(to_client)
+        server, to_server = await asyncio.open_connection(HOST, self._to)
+        forward = asyncio.create_task(_forward(client, to_server))
+        while data := await server.read(65536):
+            if to_client in self._ending:
+                to_client.write(data[: 5 + int.from_bytes(data[3:5])])
+                await forward
+                return
+            to_client.write(data)
+        to_client.close()
+
+
+async def _forward(source: asyncio.StreamReader, destination: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await source.read(65536):
+            destination.write(data)
+            await destination.drain()
+    destination.close()
 
 
 async def test_a_crash_is_an_outage_until_the_server_is_there_again(
@@ -292,7 +353,7 @@ async def test_a_crash_is_an_outage_until_the_server_is_there_again(
 async def test_a_server_that_hangs_holds_up_nobody_for_long_and_is_used_when_it_goes_on(
     server: PostgreSQLServer, opened: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgresql, "ANSWERS_WITHIN", HURRIED)
+    monkeypatch.setattr(engine, "ANSWERS_WITHIN", HURRIED)
     store = opened(f"{server.url}&pool_size=1")
     await store.put("key", {"a": 1}, collection="one")
     server.hang()
@@ -310,7 +371,7 @@ async def test_a_server_that_hangs_holds_up_nobody_for_long_and_is_used_when_it_
 async def test_what_was_given_up_is_not_stored_later(
     server: PostgreSQLServer, opened: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgresql, "ANSWERS_WITHIN", HURRIED)
+    monkeypatch.setattr(engine, "ANSWERS_WITHIN", HURRIED)
     store, blocking = opened(server.url), opened(server.url)
     await store.put("key", {"a": 1}, collection="one")
     await blocking.setup()
@@ -333,7 +394,7 @@ async def test_no_more_connections_are_made_than_the_pool_has(
 
 
 def _pool_of(store: Engine) -> asyncpg.Pool:
-    assert isinstance(store, postgresql.PostgreSQLEngine)
+    assert isinstance(store, PostgreSQLEngine)
     return store._initialized_pool
 
 
@@ -487,10 +548,7 @@ async def test_a_sweep_reads_expired_rows_only(server: PostgreSQLServer, opened:
     server.execute("VACUUM ANALYZE holdfast_store")
     plan = server.execute(
         "EXPLAIN "
-        + postgresql.SWEEP.format(table="holdfast_store")
-        .replace("$1", "now()")
-        .replace("$2", "500")
-        .replace("$3", "'quarantine'")
+        + SWEEP.format(table="holdfast_store").replace("$1", "now()").replace("$2", "500").replace("$3", "'quarantine'")
     )
     assert "Index Scan using holdfast_store_expires_at" in plan
     assert "Tid Scan" in plan

@@ -328,3 +328,29 @@ def test_commands_find_no_store_where_no_server_began_one(engine: EngineProcess,
     found = run(server, "sessions")
     assert found.returncode == 78
     assert "HOLDFAST_STORAGE_URL: there is no" in found.stderr
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+def test_the_doctor_tells_how_fast_the_engine_answers(engine: EngineProcess, tmp_path: Path) -> None:
+    server = Server(tmp_path / "home", tmp_path / "log", **engine.settings())
+    examined = run(server, "doctor")
+    assert (examined.returncode, examined.stderr) == (0, "")
+    assert re.search(
+        r"^good +engine +\S.*, which has no store yet: the first start makes it", examined.stdout, re.MULTILINE
+    )
+    server.start()
+    try:
+        examined = run(server, "doctor")
+    finally:
+        server.stop()
+    assert (examined.returncode, examined.stderr) == (0, "")
+    assert re.search(
+        r"^\w+ +engine speed +put [\d.]+ ms, get [\d.]+ ms, delete [\d.]+ ms", examined.stdout, re.MULTILINE
+    )
+    engine.kill()
+    try:
+        examined = run(server, "doctor")
+    finally:
+        engine.start()
+    assert examined.returncode == 78
+    assert re.search(r"^problem +HOLDFAST_STORAGE_URL +cannot use ", examined.stdout, re.MULTILINE)

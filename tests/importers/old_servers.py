@@ -19,11 +19,11 @@ OF_THE_OLD_SERVER = frozenset({"PORT", "FASTMCP_HOME"})
 
 @cache
 def python_of(environment: str) -> Path:
-    """The interpreter of an environment that scripts/import-sources.sh makes; FastMCP 3 is what tests compare with."""
+    """The interpreter of what scripts/test-environment.sh makes; FastMCP 3 is what tests compare with."""
     if environment == "fastmcp-3":
         return stock_python()
     made = subprocess.run(
-        [ROOT / "scripts/import-sources.sh", environment], check=True, stdout=subprocess.PIPE, text=True
+        [ROOT / "scripts/test-environment.sh", environment], check=True, stdout=subprocess.PIPE, text=True
     )
     return Path(made.stdout.strip())
 

@@ -139,6 +139,27 @@ class TestALease:
                 async with Leases(replicas[1], lifetime=SHORT).hold("work", wait=3 * SHORT):
                     pytest.fail("two hold it")
 
+    @pytest.mark.parametrize("steps", range(5))
+    async def test_can_be_given_up_in_the_moment_in_which_it_comes(self, tmp_path: Path, steps: int) -> None:
+        leases = Leases(open_replica("filetree", tmp_path), lifetime=60)
+
+        async def hold() -> None:
+            async with leases.hold("name", wait=60):
+                await asyncio.Event().wait()
+
+        async with leases.hold("name", wait=60):
+            waiting = asyncio.create_task(hold())
+            while leases._interested["name"] < 2:  # noqa: ASYNC110  # nothing tells that somebody waits
+                await asyncio.sleep(0)
+            # What the lease itself does with files comes later.
+            leases._turns["name"].release()
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting], timeout=10)
+            await leases._turns["name"].acquire()
+        assert waiting.cancelled()
+
     async def test_is_free_again_after_an_error(self, replicas: list[AtomicStore]) -> None:
         leases = Leases(replicas[0], lifetime=LONG)
         with pytest.raises(ZeroDivisionError):

@@ -10,6 +10,7 @@ import pytest
 from key_value.aio.errors import InvalidTTLError, StoreConnectionError
 
 from harness.faulty_store import FaultyStore
+from harness.scraping import Scrape
 from mcp_holdfast.storage.atomic import AtomicStore
 from mcp_holdfast.storage.backends import Memory
 from mcp_holdfast.storage.deadlines import PromptStore, StoreUnavailable
@@ -131,6 +132,26 @@ class TestStore:
         below.open.set()
         await everything_has_ended(store)
         assert await store.get("key") == {"n": 1}
+
+    async def test_each_try_is_counted_by_what_became_of_it(self, store: PromptStore, below: FaultyStore) -> None:
+        before = Scrape.here()
+        await store.put("key", {"n": 1})
+        below.errors = [OSError(errno.EIO, "I/O error"), OSError(errno.EIO, "I/O error")]
+        with pytest.raises(StoreUnavailable):
+            await store.get("key")
+        below.open.clear()
+        with pytest.raises(StoreUnavailable):
+            await store.delete("key")
+        caller = asyncio.create_task(store.add("another", {"n": 1}))
+        await asyncio.sleep(DEADLINE / 4)
+        caller.cancel()
+        await asyncio.wait({caller})
+        assert Scrape.here().increases_since(before, "store_operations_total") == {
+            ("put", "done"): 1,
+            ("get", "failed"): 2,
+            ("delete", "late"): 1,
+            ("add", "abandoned"): 1,
+        }
 
     async def test_what_is_late_does_not_replace_what_is_newer(self, store: PromptStore, below: FaultyStore) -> None:
         below.open.clear()

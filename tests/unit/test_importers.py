@@ -26,7 +26,7 @@ from key_value.aio.wrappers.encryption import FernetEncryptionWrapper
 
 from mcp_holdfast.auth.imported.importing import carry_over
 from mcp_holdfast.auth.imported.local import LoginWithImports
-from mcp_holdfast.auth.local import Lifetimes, PinCheck, TokenSigner
+from mcp_holdfast.auth.local import Issuer, Lifetimes, PinCheck, TokenSigner
 from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST
 from mcp_holdfast.settings import Settings
 from mcp_holdfast.storage import open_store
@@ -377,7 +377,7 @@ async def test_an_imported_token_is_worth_nothing_without_its_grant(tmp_path: Pa
     findings = read_source(vault_mcp(tmp_path))
     await carry_over(findings, store, Settings())
     login = LoginWithImports(
-        base_url="http://localhost:8000",
+        issuer=Issuer("http://localhost:8000"),
         server_name="test",
         store=store,
         signer=TokenSigner(ring),

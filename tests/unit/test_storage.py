@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from harness.scraping import Scrape
 from harness.waiting import eventually
 from mcp_holdfast.settings import ConfigurationError
 from mcp_holdfast.storage import check_store, open_store
@@ -191,7 +192,9 @@ class TestDamagedFiles:
         await store.put("key", {"a": 1}, collection="one")
         await store.put("key", {"a": 2}, collection="two")
         records(tmp_path, "one")[0].replace(records(tmp_path, "two")[0])
+        before = Scrape.here()
         assert await store.get("key", collection="two") is None
+        assert Scrape.here().increases_since(before, "records_quarantined_total") == {("wrong_seal",): 1}
 
     async def test_re_dated(self, tmp_path: Path) -> None:
         store = open_store("filetree", path=tmp_path, keys=RING)
@@ -202,7 +205,9 @@ class TestDamagedFiles:
         stored["expires_at"] = "2999-01-01T00:00:00+00:00"
         record.write_text(json.dumps(stored))
         eventually(lambda: datetime.now(tz=UTC), lambda now: now > expired)
+        before = Scrape.here()
         assert await store.get("key", collection="one") is None
+        assert Scrape.here().increases_since(before, "records_quarantined_total") == {("redated",): 1}
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"directory": "/etc"}'])
     async def test_a_damaged_collection_keeps_its_records(self, tmp_path: Path, content: bytes) -> None:

@@ -84,7 +84,9 @@ class Leases:
         contended = self._interested[name] > 0
         self._interested[name] += 1
         try:
-            await asyncio.wait_for(turn.acquire(), max(wait, SHORTEST_WAIT))
+            # Not wait_for: in Python 3.11 it loses a cancellation that comes as the turn does.
+            async with asyncio.timeout(max(wait, SHORTEST_WAIT)):
+                await turn.acquire()
         except BaseException as error:
             self._lose_interest(name)
             if isinstance(error, TimeoutError):

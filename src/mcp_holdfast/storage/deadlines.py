@@ -10,7 +10,8 @@ import logging
 import math
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, SupportsFloat, TypeVar
 
@@ -28,7 +29,7 @@ from key_value.aio.errors import (
     ValueTooLargeError,
 )
 
-from mcp_holdfast import outage
+from mcp_holdfast import metrics, outage
 from mcp_holdfast.storage.atomic import AtomicStore, NoticesFailures
 from mcp_holdfast.storage.journal import Place, place_of
 from mcp_holdfast.storage.one_by_one import OneByOne
@@ -126,10 +127,11 @@ class PromptStore(OneByOne):
         if close is not None:
             await close()
 
-    async def _read(self, name: str, operation: Operation[Result]) -> Result:
+    async def _read(self, name: metrics.Operation, operation: Operation[Result]) -> Result:
         """Try a read that failed once more: that changes nothing, and NFS has errors that are gone at once."""
         try:
-            return await self._in_time(name, operation, None)
+            with _measured(name):
+                return await self._in_time(name, operation, None)
         except MISTAKES:
             raise
         except OUTAGES as error:
@@ -137,9 +139,10 @@ class PromptStore(OneByOne):
             log.info("reading once more", extra={"error": _kind(error)})
         return await self._run(name, operation)
 
-    async def _run(self, name: str, operation: Operation[Result], place: Place | None = None) -> Result:
+    async def _run(self, name: metrics.Operation, operation: Operation[Result], place: Place | None = None) -> Result:
         try:
-            return await self._in_time(name, operation, place)
+            with _measured(name):
+                return await self._in_time(name, operation, place)
         except MISTAKES:
             raise
         except OUTAGES as error:
@@ -181,6 +184,24 @@ class PromptStore(OneByOne):
         if was_left_behind:
             result = "none" if task.cancelled() else _kind(error) if error else "done"
             log.info("the store ended an operation that nobody waited for any more", extra={"result": result})
+
+
+@contextmanager
+def _measured(operation: metrics.Operation) -> Iterator[None]:
+    """Count and time what is done in the block."""
+    began_at = time.perf_counter()
+    outcome: metrics.Outcome = "failed"
+    try:
+        yield
+        outcome = "done"
+    except StoreUnavailable:
+        outcome = "late"
+        raise
+    except asyncio.CancelledError:
+        outcome = "abandoned"
+        raise
+    finally:
+        metrics.count_operation(operation, outcome, time.perf_counter() - began_at)
 
 
 async def _next(records: AsyncIterator[Result]) -> Result | None:

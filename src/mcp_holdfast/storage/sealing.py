@@ -15,6 +15,7 @@ from key_value.aio._utils.time_to_live import prepare_entry_timestamps
 from key_value.aio.errors import KeyValueOperationError
 from key_value.aio.stores.base import BaseStore
 
+from mcp_holdfast import metrics
 from mcp_holdfast.settings import ConfigurationError, Problem
 from mcp_holdfast.storage.backends import Backend
 from mcp_holdfast.storage.keys import KeyRing
@@ -201,6 +202,7 @@ class SealedStore(BaseStore):
         """
         if damaged is not None:
             log.warning("set aside a damaged key check", extra={"collection": HOLDFAST_COLLECTION})
+            metrics.count_quarantined("unsealed")
             await self._store.set_aside(copy, collection=HOLDFAST_COLLECTION, entry=damaged)
         if not await self._store.add(copy, self._key_check(), collection=HOLDFAST_COLLECTION):
             check = self._opened(await self._store.read(copy, collection=HOLDFAST_COLLECTION))
@@ -252,14 +254,17 @@ class SealedStore(BaseStore):
         stored = await self._store.read(name, collection=collection)
         if stored is None:
             return None
+        reason: metrics.QuarantineReason = "redated"
         try:
             entry = self.seal.open(collection, key, stored.value_as_dict)
             if not _is_redated(stored, entry):
                 return entry
         except Unsealable:
-            if is_sealed(stored.value_as_dict):
+            reason = "wrong_seal" if is_sealed(stored.value_as_dict) else "unsealed"
+            if reason == "wrong_seal":
                 # Perhaps with a key that the store has by now and this replica has not: then it must stay.
                 await self._look()
+        metrics.count_quarantined(reason)
         log.warning("set aside a record that was not sealed with our key", extra={"collection": collection})
         await self._store.set_aside(name, collection=collection, entry=stored)
         return None

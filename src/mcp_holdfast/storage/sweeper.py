@@ -6,10 +6,12 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 
 from key_value.aio.adapters.pydantic import PydanticAdapter
 from pydantic import BaseModel
 
+from mcp_holdfast import metrics
 from mcp_holdfast.storage.atomic import AtomicStore, Leases
 from mcp_holdfast.storage.backends import Backend, Swept
 from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION
@@ -137,10 +139,10 @@ class Sweeper:
         return Swept()
 
     async def _account_for(self, swept: Swept) -> None:
+        metrics.count_sweep(**asdict(swept))
         if not swept.removed:
             return
-        fields = {"expired": swept.expired, "temporary": swept.temporary, "quarantined": swept.quarantined}
-        log.info("swept the store", extra={**fields, "examined": swept.examined})
+        log.info("swept the store", extra=asdict(swept))
         async with self._leases.hold(f"{TURN} {TOTALS}", wait=LONGEST_WAIT):
             totals = await self.totals()
             await self._totals.put(TOTALS, totals.and_also(swept))

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -121,9 +122,10 @@ class PostgreSQLServer(EngineProcess):
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        # Each process of PostgreSQL has a process group of its own.
+        # Each process of PostgreSQL has a process group of its own; that of a connection may just have ended.
         for pid in self._processes():
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _processes(self) -> list[int]:
         """The server's process and those that it started, one for each connection."""

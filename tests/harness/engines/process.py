@@ -76,7 +76,11 @@ class EngineProcess(ABC):
                 stderr=log,
                 start_new_session=True,
             )
-        eventually(self.answers, bool, within=STARTS_WITHIN)
+        try:
+            eventually(self.answers, bool, within=STARTS_WITHIN)
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def answers(self) -> bool:

@@ -15,6 +15,7 @@ from key_value.aio._utils.time_to_live import prepare_entry_timestamps
 from key_value.aio.errors import DeserializationError
 from key_value.aio.stores.disk import DiskStore
 
+from mcp_holdfast import metrics
 from mcp_holdfast.storage.backends.backend import Backend
 from mcp_holdfast.storage.backends.database import Database, open_database
 from mcp_holdfast.storage.backends.swept import EXPIRED_FOR, Swept
@@ -38,6 +39,7 @@ class SQLiteDisk(DiskStore, Backend):
         try:
             return await self._finish(partial(super()._get_managed_entry, key=key, collection=collection))
         except UNREADABLE:
+            metrics.count_quarantined("damaged")
             log.warning("set aside a damaged record of the disk store", extra={"collection": collection})
             await self.set_aside(key, collection=collection, entry=None)
             return None

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache, wraps
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,8 +20,10 @@ from key_value.aio.stores.filetree import (
     FileTreeV1CollectionSanitizationStrategy,
     FileTreeV1KeySanitizationStrategy,
 )
+from key_value.aio.stores.filetree import store as upstream
 from key_value.aio.stores.filetree.store import load_or_set_aside
 
+from mcp_holdfast import metrics
 from mcp_holdfast.storage.backends.backend import Backend
 from mcp_holdfast.storage.backends.record_lock import is_open_as, locked, open_directory
 from mcp_holdfast.storage.backends.renewal_lock import RenewalLocks
@@ -36,6 +39,9 @@ from mcp_holdfast.storage.backends.tree_sweep import (
 from mcp_holdfast.storage.keys import sync_directory
 
 TRIES = 5
+
+NOT_SEALED_BY_US = "unusable"
+"""Why `set_aside_entry` sets a file aside, which sealing asks for and counts."""
 
 UNKNOWN_TO_THE_SERVER = frozenset({errno.ESTALE, errno.EBADF, errno.EIO})
 """How an NFS client says that what was opened is not there any more, or that its server has forgotten who opened it."""
@@ -74,8 +80,13 @@ class FileTree(FileTreeStore, Backend):
         """Have an NFS client ask which names there are and what they belong to, and not go by what it remembers.
 
         For half a minute it would take a new name for missing, and open the replaced file where anybody has it open.
+
+        Raises:
+            FileNotFoundError: the whole store is gone, as where its volume is not mounted any more. Its records are
+                not missing then: they cannot be read now.
+
         """
-        await to_thread.run_sync(open_directory, self._directory(collection))
+        await to_thread.run_sync(self._open_directory, self._directory(collection))
 
     async def add(self, key: str, value: Mapping[str, Any], *, collection: str, ttl: float | None = None) -> bool:
         await self.setup_collection(collection=collection)
@@ -133,6 +144,10 @@ class FileTree(FileTreeStore, Backend):
             return
         async with self._locks.hold(file):
             yield
+
+    def _open_directory(self, directory: Path) -> None:
+        if not open_directory(directory):
+            Path(self._data_directory).stat()
 
     def _directory(self, collection: str) -> Path:
         return Path(self._collection_infos[collection].directory)
@@ -357,6 +372,21 @@ def _record_names(directory: Path) -> list[str]:
         return [file.name.removesuffix(".json") for file in files if file.name.endswith(".json")]
 
 
+@cache
+def _count_damaged_files() -> None:
+    """From now on, count files that are set aside because they hold no record at all."""
+    set_aside = upstream.set_aside
+
+    @wraps(set_aside)
+    def set_aside_and_count(file: Path, *, stat_at_read: os.stat_result, reason: str) -> None:
+        set_aside(file, stat_at_read=stat_at_read, reason=reason)
+        if reason != NOT_SEALED_BY_US and not os.path.lexists(file):
+            metrics.count_quarantined("damaged")
+
+    upstream.set_aside = set_aside_and_count
+
+
 def open_filetree(directory: Path) -> FileTree:
+    _count_damaged_files()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return FileTree(directory)

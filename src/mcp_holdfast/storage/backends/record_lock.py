@@ -6,7 +6,7 @@ It is an advisory lock (flock(2); on NFS a lock at the server), never waited for
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,7 +42,10 @@ def is_open_as(opened: BinaryIO, file: Path) -> bool:
         return os.path.sameopenfile(opened.fileno(), now.fileno())
 
 
-def open_directory(directory: Path) -> None:
-    """Open and close a directory, if there is one: an NFS client then asks anew what is in it."""
-    with suppress(FileNotFoundError):
+def open_directory(directory: Path) -> bool:
+    """Open and close a directory: an NFS client then asks anew what is in it. Returns whether there is one."""
+    try:
         os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
+    except FileNotFoundError:
+        return False
+    return True

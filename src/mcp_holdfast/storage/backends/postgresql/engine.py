@@ -1,4 +1,4 @@
-"""Records in one table of a PostgreSQL database.
+"""Records in one table of a PostgreSQL database, through asyncpg.
 
 Every step that must have one winner is one statement that commits by itself, and nothing depends on the session, so
 PgBouncer may stand in between. Whether a record has expired is told by the clock of whoever asks, as `read` does.
@@ -7,19 +7,15 @@ Nothing that may have reached the server is sent again: a claim whose answer was
 """
 
 import asyncio
-import inspect
 import logging
 import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeAlias
-from urllib.parse import SplitResult, parse_qs, urlencode, urlunsplit
 
 import asyncpg
-from asyncpg.connect_utils import _parse_connect_dsn_and_args  # type: ignore[attr-defined]  # not in the stubs
 from key_value.aio._utils.compound import compound_key
 from key_value.aio._utils.managed_entry import ManagedEntry, load_from_json
 from key_value.aio._utils.time_to_live import now, now_plus, prepare_entry_timestamps
@@ -32,9 +28,24 @@ from mcp_holdfast.storage.backends.engine import (
     UNREADABLE,
     Engine,
     EngineProblem,
-    parameters_of,
-    parts_of,
     reported,
+)
+from mcp_holdfast.storage.backends.postgresql.server import server_of
+from mcp_holdfast.storage.backends.postgresql.table import (
+    ADD,
+    COLLECTION_NAMES,
+    COUNT,
+    DELETE,
+    DURABILITY,
+    EXISTS,
+    GET,
+    NEXT,
+    PUT,
+    REPLACE,
+    SET_ASIDE,
+    SWEEP,
+    quoted,
+    schema,
 )
 from mcp_holdfast.storage.backends.swept import EXPIRED_FOR, Swept
 
@@ -42,114 +53,26 @@ log = logging.getLogger(__name__)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-TABLE = "holdfast_store"
-POOL_SIZE, STATEMENT_CACHE_SIZE = 10, 100
 PAGE = 500
 CANCELS_WITHIN = 1.0
 """In seconds: a server that answers has acknowledged by then that a statement is not to be finished."""
 
-CLIENT_PARAMETERS = {
-    *("host", "port", "user", "password", "passfile", "dbname", "database", "service", "krbsrvname", "gsslib"),
-    *("sslmode", "sslnegotiation", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl"),
-    *("ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs"),
-}
-"""What asyncpg takes from a URL; it would hand anything else to the server as a setting."""
-
-SERVER_SETTINGS = {
-    *("application_name", "options", "search_path"),
-    *("synchronous_commit", "statement_timeout", "lock_timeout"),
-}
-AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
-"""Where Debian has those that the system trusts; SSL_CERT_FILE names another file."""
-
-SYSTEM, VERIFYING = "system", (["verify-ca"], ["verify-full"])
-WRITABLE = ("read-write", "primary", "any")
 NOT_LET_IN = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 """A user, password or database that is wrong now is wrong after a wait, too."""
 
 CONTENDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 """Where the database isolates transactions more than by default, the server undid the statement of one of two."""
 
+NOTHING_SENT = "cannot switch to state"
+"""What asyncpg says, before it sends a statement, of a connection whose end the server has told, and that is not
+closed yet."""
+
 LOST = (asyncio.CancelledError, OSError, asyncpg.PostgresConnectionError, asyncpg.ReadOnlySQLTransactionError)
 """After these, the other connections may lead to a server that is gone, or is no primary any more, too."""
 
-SCHEMA = """\
-CREATE TABLE IF NOT EXISTS {table} (
-    collection text COLLATE "C" NOT NULL,
-    key text COLLATE "C" NOT NULL,
-    value jsonb NOT NULL,
-    ttl double precision,
-    created_at timestamptz,
-    updated_at timestamptz NOT NULL,
-    expires_at timestamptz,
-    PRIMARY KEY (collection, key)
-);
-CREATE INDEX IF NOT EXISTS {index} ON {table} (expires_at) WHERE expires_at IS NOT NULL;
-"""
 
-# Times as numbers: a timestamptz may be infinite, or after the year 9999, which a datetime cannot be.
-SELECT = """
-    SELECT key, value, extract(epoch FROM created_at)::float8 AS created_at,
-        extract(epoch FROM expires_at)::float8 AS expires_at FROM {table}
-"""
-GET = f"{SELECT} WHERE collection = $1 AND key = $2"
-NEXT = f"{SELECT} WHERE collection = $1 AND key > $2 ORDER BY key LIMIT $3"
-INSERT = "INSERT INTO {table} AS stored (collection, key, value, ttl, created_at, updated_at, expires_at)"
-UPDATE = """
-    ON CONFLICT (collection, key) DO UPDATE SET (value, ttl, created_at, updated_at, expires_at)
-        = (excluded.value, excluded.ttl, excluded.created_at, excluded.updated_at, excluded.expires_at)
-"""
-PUT = f"{INSERT} VALUES ($1, $2, $3, $4, $5, $6, $7) {UPDATE}"
-ADD = f"{PUT} WHERE stored.expires_at <= $6 RETURNING key"
-DELETE = "DELETE FROM {table} WHERE collection = $1 AND key = $2 RETURNING key"
-REPLACE = """
-    UPDATE {table} SET value = $6, updated_at = $7 WHERE collection = $1 AND key = $2 AND value = $3::jsonb
-        AND created_at IS NOT DISTINCT FROM $4 AND expires_at IS NOT DISTINCT FROM $5 RETURNING key
-"""
-MOVED = "DELETE FROM {table} WHERE collection = $1 AND key = $2 AND value = $3::jsonb RETURNING value, created_at"
-SET_ASIDE = f"""
-    WITH moved AS ({MOVED})
-    {INSERT} SELECT $4::text, $5::text, value, $6::float8, created_at, $7::timestamptz, $8::timestamptz FROM moved
-    {UPDATE}
-"""  # noqa: S608  # nothing in it comes from outside
-# From one name to the next by the primary key, however many records each collection has.
-COLLECTION_NAMES = """
-    WITH RECURSIVE names (name) AS (
-        SELECT min(collection) FROM {table}
-        UNION ALL
-        SELECT (SELECT min(collection) FROM {table} WHERE collection > name) FROM names WHERE name IS NOT NULL
-    )
-    SELECT name FROM names WHERE name <> $1
-"""
-COUNT = "SELECT count(*) FROM (SELECT FROM {table} WHERE collection = $1 LIMIT $2) AS counted"
-# Processes that sweep at once take different rows, and wait for nobody who writes one.
-SWEEP = """
-    WITH swept AS (
-        DELETE FROM {table} WHERE ctid = ANY(ARRAY(
-            SELECT ctid FROM {table} WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
-        )) RETURNING collection
-    )
-    SELECT count(*) AS removed, count(*) FILTER (WHERE collection = $3) AS quarantined FROM swept
-"""
-EXISTS = "SELECT to_regclass($1) IS NOT NULL AS exists"
-DURABILITY = """
-    SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
-        current_setting('synchronous_commit') AS synchronous_commit, current_setting('is_superuser') AS superuser,
-        (SELECT relpersistence = 'u' FROM pg_class WHERE oid = to_regclass($1)) AS unlogged
-"""
-
-
-@dataclass(frozen=True)
-class Server:
-    """What a URL says: where the servers are, how to sign in, and which table is ours."""
-
-    dsn: str
-    addresses: tuple[str | tuple[str, int], ...]
-    """Paths of sockets, or hosts and ports."""
-
-    table: str = TABLE
-    pool_size: int = POOL_SIZE
-    statement_cache_size: int = STATEMENT_CACHE_SIZE
+class StatementNotSent(Exception):
+    """Another connection can take it."""
 
 
 class PostgreSQLEngine(Engine, PostgreSQLStore):
@@ -283,7 +206,7 @@ class PostgreSQLEngine(Engine, PostgreSQLStore):
         """What a statement answers, within ANSWERS_WITHIN seconds, the wait for a connection and all."""
         async with asyncio.timeout(ANSWERS_WITHIN):
             while True:
-                with suppress(*CONTENDED):
+                with suppress(*CONTENDED, StatementNotSent):
                     return await self._fetch(statement.format(table=self._table_name), arguments)
 
     async def _fetch(self, statement: str, arguments: tuple[Any, ...]) -> list[asyncpg.Record]:
@@ -293,6 +216,10 @@ class PostgreSQLEngine(Engine, PostgreSQLStore):
             return await connection.fetch(statement, *arguments)
         except LOST:
             await pool.expire_connections()
+            raise
+        except asyncpg.InternalClientError as error:
+            if str(error).startswith(NOTHING_SENT):
+                raise StatementNotSent from error
             raise
         finally:
             # A server that does not even answer that is left: the pool cuts the connection off.
@@ -411,113 +338,3 @@ def _entry_in(row: asyncpg.Record) -> ManagedEntry | None:
 
 def _time(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
-def quoted(table: str) -> str:
-    """A table's name, or SCHEMA.TABLE, as SQL has it.
-
-    Raises:
-        EngineProblem: it is no name, or has more than 50 characters.
-
-    """
-    # Below PostgreSQL's 63, to leave room for the name of the index.
-    if not re.fullmatch(r"([a-z_][a-z0-9_]{0,49}\.)?[a-z_][a-z0-9_]{0,49}", table):
-        what = "a table's name has lower-case letters, digits and _, and at most 50 of them"
-        raise EngineProblem(f"{what}; a schema may stand before it, with a dot")
-    return ".".join(f'"{part}"' for part in table.split("."))
-
-
-def schema(table: str = TABLE) -> str:
-    """The statements that make a table where it is missing, for a DBA or for the server itself.
-
-    There is an index for what is swept, and none on `updated_at`: nothing but people asks for it, and each write would
-    have to keep it.
-
-    Raises:
-        EngineProblem: it is no name of a table.
-
-    """
-    return SCHEMA.format(table=quoted(table), index=f'"{table.split(".")[-1]}_expires_at"')
-
-
-def server_of(url: str) -> Server:
-    """What a URL says; reads the certificates that it names, and connects to nothing.
-
-    Raises:
-        EngineProblem: the URL is wrong; the message has nothing of what may be a password.
-
-    """
-    parts = parts_of(url)
-    query = _query_of(parts)
-    _trust_the_system(query)
-    ours = parameters_of(query, {"table": _table, "pool_size": _positive, "statement_cache_size": _natural})
-    _check_parameters(query)
-    # A standby would refuse every write; after a failover it is the other one.
-    query.setdefault("target_session_attrs", [WRITABLE[0]])
-    query.setdefault("application_name", ["holdfast"])
-    dsn = urlunsplit(parts._replace(query=urlencode(query, doseq=True)))
-    return Server(dsn, _addresses_of(dsn), **ours)
-
-
-def _query_of(parts: SplitResult) -> dict[str, list[str]]:
-    try:
-        query = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    except ValueError:
-        raise EngineProblem("what stands behind the ? of the URL is not NAME=VALUE, joined by &") from None
-    for name, values in query.items():
-        if not all(values):
-            raise EngineProblem(f"the parameter {name} of the URL has no value")
-    return query
-
-
-def _trust_the_system(query: dict[str, list[str]]) -> None:
-    """Verify certificates by the authorities of the system where none are named, as libpq's sslrootcert=system does."""
-    roots = query.get("sslrootcert", [SYSTEM])
-    if roots == [SYSTEM] and (query.get("sslmode") in VERIFYING or "sslrootcert" in query):
-        query.setdefault("sslmode", ["verify-full"])
-        query["sslrootcert"] = [ssl.get_default_verify_paths().cafile or AUTHORITIES]
-
-
-def _check_parameters(query: Mapping[str, list[str]]) -> None:
-    if unknown := sorted(query.keys() - CLIENT_PARAMETERS - SERVER_SETTINGS):
-        raise EngineProblem(f"neither asyncpg nor Holdfast knows the parameter {unknown[0]}; remove it")
-    for wanted in query.get("target_session_attrs", []):
-        if wanted not in WRITABLE:
-            raise EngineProblem(f"target_session_attrs={wanted} may lead to a server that cannot write; use read-write")
-
-
-def _addresses_of(dsn: str) -> tuple[str | tuple[str, int], ...]:
-    """The servers that a URL names, as asyncpg understands it, which looks at everything else in it, too."""
-    # The names of what could be said beside a URL, and is not.
-    beside = dict.fromkeys(inspect.signature(_parse_connect_dsn_and_args).parameters.keys() - {"dsn"})
-    try:
-        addresses, _ = _parse_connect_dsn_and_args(dsn=dsn, **beside)
-        if all(isinstance(address, str) or 0 < address[1] < 65536 for address in addresses):
-            return tuple(addresses)
-    except asyncpg.ClientConfigurationError as error:
-        raise EngineProblem(str(error)) from None
-    except OSError as error:
-        raise EngineProblem(f"a certificate or key that the URL names cannot be read: {error}") from None
-    except (LookupError, ValueError):
-        # It names what it could not read, which may be a part of a password.
-        pass
-    raise EngineProblem(
-        "the URL names no user before an @, no host beside a comma, or a port that is not a number from 1 to 65535"
-    )
-
-
-def _table(text: str) -> str:
-    quoted(text)
-    return text
-
-
-def _positive(text: str) -> int:
-    if (number := _natural(text)) == 0:
-        raise ValueError(text)
-    return number
-
-
-def _natural(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,6}", text):
-        raise ValueError(text)
-    return int(text)
