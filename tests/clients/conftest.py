@@ -1,40 +1,27 @@
-"""A browser with a person at it, and the containers and client programs of one test."""
+"""A browser, and the containers and clients of one test."""
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
+from clients.client import Client
+from clients.kinds import KINDS
 from clients.person import Person
-from clients.program import ClientProgram
-from clients.story import RunContainer, StartClient
+from harness.chromium import chromium
 from harness.container import HARDENED, Container
 from harness.server import free_port
 
-# Without a screen, as root and without a word to hosts of its maker.
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+RunContainer = Callable[..., Container]
+ClientsOf = Callable[[str], list[Client]]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
-
-
-@pytest.fixture
-def person(browser: Browser, tmp_path: Path) -> Person:
-    return Person(browser, tmp_path / "opened-pages")
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -51,14 +38,16 @@ def run_container() -> Iterator[RunContainer]:
 
 
 @pytest.fixture
-def start_client(person: Person, tmp_path: Path) -> Iterator[StartClient]:
-    """Start client programs that end with the test."""
-    with ExitStack() as clients:
+def clients_of(browser: Browser, tmp_path: Path) -> Iterator[ClientsOf]:
+    """Make one of each kind of client for the server at a URL, each with a home and a person of its own."""
+    with ExitStack() as running:
 
-        def start(command: list[str]) -> ClientProgram:
-            client = ClientProgram(command, tmp_path, person)
-            clients.callback(client.stop)
-            client.start()
-            return client
+        def make(url: str) -> list[Client]:
+            clients = []
+            for kind in KINDS:
+                home = tmp_path / kind.__name__
+                clients.append(kind(url, home, Person(browser, home / "opened-pages")))
+                running.callback(clients[-1].stop)
+            return clients
 
-        yield start
+        yield make

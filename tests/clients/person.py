@@ -9,14 +9,18 @@ from playwright.sync_api import Browser
 from harness.server import PIN
 from harness.waiting import eventually
 
-STAND_IN = Path(__file__).parent / "browser.sh"
+STAND_INS = Path(__file__).parent / "stand-ins"
+
+
+class NoSignInPage(Exception):
+    """The page that a program opened is another one; the message is its text."""
 
 
 class Person:
     """Signs in when a program asks for it. `opened` is the file that notes each opening of the browser."""
 
     def __init__(self, browser: Browser, opened: Path) -> None:
-        self.environment = {"BROWSER": str(STAND_IN), "OPENED_PAGES": str(opened)}
+        self.environment = {"BROWSER": str(STAND_INS / "xdg-open"), "OPENED_PAGES": str(opened)}
         self._browser = browser
         self._opened = opened
         self._answered = 0
@@ -29,13 +33,15 @@ class Person:
         return self.openings > self._answered
 
     def sign_in(self) -> None:
-        """Give the program that opened the browser what it asks for."""
+        """Give the program that opened the browser what it asks for. Raises NoSignInPage."""
         url = self._pages()[self._answered]
         self._answered += 1
         callback = parse_qs(urlsplit(url).query)["redirect_uri"][0]
         with self._browser.new_context() as context:
             page = context.new_page()
             page.goto(url)
+            if not page.get_by_label("PIN").count():
+                raise NoSignInPage(page.inner_text("body"))
             page.get_by_label("PIN").fill(PIN)
             # Some programs listen only after the browser is open; people are slower than that.
             eventually(lambda: _is_listening(callback), bool)

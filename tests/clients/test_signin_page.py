@@ -1,12 +1,10 @@
 """The sign-in page in a real browser with JavaScript turned off: on a desk and on a phone, by day and by night."""
 
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,15 +12,11 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, FloatRect, Locator, Page, ViewportSize, expect
 
+from harness.chromium import DESKTOP, NARROWEST, PHONE
 from harness.oauth import OAuthClient
 from harness.server import PIN, Server
 
-DESKTOP = ViewportSize(width=1280, height=800)
-PHONE = ViewportSize(width=390, height=844)
-NARROWEST = ViewportSize(width=320, height=640)  # WCAG 2.2, 1.4.10 Reflow
 SCHEMES = ("light", "dark")
-
-IMAGES = Path(__file__).parents[2] / "docs/images"
 
 OpenPage = Callable[..., Page]
 
@@ -134,7 +128,7 @@ class TestAnswering:
 
     def test_a_broken_link_says_what_to_do(self, server: Server, open_page: OpenPage) -> None:
         page = open_page(f"{server.url}/signin?request=broken")
-        expect(page.get_by_role("heading")).to_contain_text("link")
+        expect(page.get_by_role("heading", level=1)).to_contain_text("link")
         expect(page.get_by_role("main")).to_contain_text("connect again")
 
 
@@ -200,27 +194,6 @@ class TestReadability:
 
     def test_of_a_message(self, server: Server, open_page: OpenPage, scheme: str) -> None:
         check_contrast(open_page(f"{server.url}/signin?request=broken", color_scheme=scheme))
-
-
-@pytest.mark.parametrize(
-    ("name", "viewport", "scheme"), [("sign-in-desktop", DESKTOP, "light"), ("sign-in-phone", PHONE, "dark")]
-)
-def test_the_pictures_in_the_documentation_can_be_taken(
-    client: OAuthClient, open_page: OpenPage, tmp_path: Path, name: str, viewport: ViewportSize, scheme: str
-) -> None:
-    """With HOLDFAST_UPDATE_IMAGES=1 they are taken anew."""
-    directory = IMAGES if os.environ.get("HOLDFAST_UPDATE_IMAGES") else tmp_path
-    url = signin_url(client, "Claude Code", "http://localhost:3118/callback")
-    page = open_page(url, viewport, color_scheme=scheme, device_scale_factor=2)
-    card = box_of(page.get_by_role("main"))
-    around = FloatRect(
-        x=max(card["x"] - 64, 0),
-        y=max(card["y"] - 48, 0),
-        width=min(card["width"] + 128, viewport["width"]),
-        height=min(card["height"] + 96, viewport["height"]),
-    )
-    page.screenshot(path=directory / f"{name}.png", clip=around)
-    assert (IMAGES / f"{name}.png").exists()
 
 
 def box_of(element: Locator) -> FloatRect:

@@ -5,9 +5,9 @@ from pathlib import Path
 import trustme
 
 
-def certify(host: str, server: Path, authority: Path) -> tuple[Path, Path]:
-    """Write a certificate for a host (.pem), its key (.key), and who signed it (`authority`), unless that is there."""
-    signed = _authority(authority).issue_cert(host)
+def certify(host: str, server: Path, authority: Path, *more_hosts: str) -> tuple[Path, Path]:
+    """Write a certificate for hosts (.pem), its key (.key), and who signed it (`authority`), unless that is there."""
+    signed = _authority(authority).issue_cert(host, *more_hosts)
     certificate, key = server.with_suffix(".pem"), server.with_suffix(".key")
     signed.cert_chain_pems[0].write_to_path(certificate)
     key.touch(mode=0o600)

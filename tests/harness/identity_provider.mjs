@@ -1,15 +1,16 @@
 // An OpenID provider with a control interface for tests. identity_provider.py starts it and says what it is for.
 import { generateKeyPairSync, randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:https";
 import { DatabaseSync } from "node:sqlite";
 import { json, text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import Provider from "../clients/node_modules/oidc-provider/lib/index.js";
+import { DISCOVERY, flavour } from "./identity_provider_flavours.mjs";
 
-const { ISSUER, PORT, STATE, CLIENT_ID, CLIENT_SECRET } = process.env;
-const ACCESS_TOKEN_LIFETIME = Number(process.env.ACCESS_TOKEN_LIFETIME);
+const { ISSUER, HOST, PORT, TLS_PORT, CERTIFICATE, CERTIFICATE_KEY, STATE, CLIENT_ID, CLIENT_SECRET } = process.env;
 const DAY = 24 * 60 * 60;
-const SCOPES = ["openid", "profile", "email", "offline_access"];
-// The audience of access tokens that were asked for without naming a resource.
+// Stands for the audience of tokens that were asked for without naming a resource, which must be a URI.
 const DEFAULT_RESOURCE = "urn:holdfast:tests";
 
 // SQLite survives kill -9; that it may lose something in a power cut is what makes it fast.
@@ -57,7 +58,7 @@ class Records {
   }
 
   async consume(id) {
-    consume.run(this.model, id);
+    if (this.model !== "RefreshToken" || !flavour.forgivesReuse) consume.run(this.model, id);
   }
 
   async destroy(id) {
@@ -84,43 +85,47 @@ const provider = new Provider(ISSUER, {
   adapter: Records,
   jwks: (await keyRecords.find("current")) ?? (await addSigningKey()),
   cookies: { keys: ["signs the cookies of tests"] },
-  scopes: SCOPES,
+  scopes: flavour.scopes,
   claims: { openid: ["sub"], profile: ["name"], email: ["email", "email_verified"] },
   findAccount: (_, sub) => ({
     accountId: sub,
     claims: () => ({ sub, name: sub, email: `${sub}@example.test`, email_verified: true }),
   }),
-  routes: {
-    authorization: "/authorize",
-    token: "/token",
-    revocation: "/revoke",
-    introspection: "/introspect",
-    jwks: "/jwks",
+  routes: flavour.routes,
+  pkce: { required: () => flavour.pkceRequired },
+  issueRefreshToken: (_, client, code) =>
+    client.grantTypeAllowed("refresh_token") && flavour.issuesRefreshToken(code.scopes),
+  rotateRefreshToken: flavour.rotates,
+  formats: {
+    customizers: {
+      jwt(_, __, token) {
+        token.payload = { ...flavour.claims(token.payload), ...told[token.payload.sub] };
+      },
+    },
   },
-  pkce: { required: () => true },
-  rotateRefreshToken: process.env.ROTATE_REFRESH_TOKENS !== "no",
   ttl: {
-    AccessToken: ACCESS_TOKEN_LIFETIME,
+    AccessToken: flavour.accessTokenLifetime,
     AuthorizationCode: 60,
     Grant: 30 * DAY,
-    IdToken: ACCESS_TOKEN_LIFETIME,
+    IdToken: flavour.accessTokenLifetime,
     Interaction: 60 * 60,
     RefreshToken: 30 * DAY,
     Session: DAY,
   },
   features: {
     devInteractions: { enabled: true },
-    introspection: { enabled: true },
-    revocation: { enabled: true },
+    introspection: { enabled: "introspection" in flavour.routes },
+    revocation: { enabled: "revocation" in flavour.routes },
+    registration: { enabled: flavour.clientsRegister },
     resourceIndicators: {
-      enabled: true,
+      enabled: flavour.accessTokenFormat === "jwt" || flavour.knowsResources,
       defaultResource: () => DEFAULT_RESOURCE,
       useGrantedResource: () => true,
       getResourceServerInfo: (_, resource) => ({
-        scope: SCOPES.join(" "),
-        audience: resource,
-        accessTokenFormat: process.env.ACCESS_TOKEN_FORMAT,
-        accessTokenTTL: ACCESS_TOKEN_LIFETIME,
+        scope: flavour.scopes.join(" "),
+        audience: resource === DEFAULT_RESOURCE ? flavour.audience : resource,
+        accessTokenFormat: flavour.accessTokenFormat,
+        accessTokenTTL: flavour.accessTokenLifetime,
         jwt: { sign: { alg: "RS256" } },
       }),
     },
@@ -141,11 +146,16 @@ for (const event of ["grant.error", "authorization.error", "revocation.error", "
 
 // What goes wrong at present: by path, the status to answer with and the seconds to wait before.
 let faults = {};
+// Claims of access tokens that are JWTs, by account, beside those that all have.
+let told = {};
 
 const controls = {
   "GET /control/counts": () => Object.fromEntries(counted.all().map(({ name, times }) => [name, times])),
   "PUT /control/faults": (wanted) => {
     faults = wanted;
+  },
+  "PUT /control/claims": (wanted) => {
+    told = wanted;
   },
   "PUT /control/redirect-uris": (redirect_uris) =>
     new Records("Client").upsert(CLIENT_ID, {
@@ -171,7 +181,7 @@ async function answerControls(ctx, next) {
 }
 
 // What servers ask when they verify a token.
-const COUNTED_PATHS = new Set(["/introspect", "/jwks"]);
+const COUNTED_PATHS = new Set(["/introspect", "/jwks", ...Object.keys(flavour.api)]);
 
 async function countRequest(ctx, next) {
   if (COUNTED_PATHS.has(ctx.path)) count.run(ctx.path);
@@ -205,11 +215,69 @@ async function approveAtOnce(ctx, next) {
 let lastExchange = Promise.resolve();
 
 async function exchangeOneAtATime(ctx, next) {
-  if (ctx.path !== "/token") return next();
+  if (ctx.path !== flavour.routes.token) return next();
   const exchange = lastExchange.then(next);
   lastExchange = exchange.catch(() => {});
   return exchange;
 }
 
-for (const middleware of [answerControls, countRequest, fail, approveAtOnce, exchangeOneAtATime]) provider.use(middleware);
-provider.listen(Number(PORT), new URL(ISSUER).hostname);
+async function answerApi(ctx, next) {
+  const answer = flavour.api[ctx.path];
+  if (!answer) return next();
+  const value = ctx.query.access_token ?? ctx.get("authorization").replace(/^Bearer /, "");
+  const { status = 200, headers = {}, body } = answer(await provider.AccessToken.find(value));
+  ctx.status = status;
+  ctx.set(headers);
+  ctx.body = body;
+}
+
+// Only with the client's own credentials.
+async function deleteToken(ctx, next) {
+  if (ctx.method !== "DELETE" || ctx.path !== flavour.deletion) return next();
+  const credentials = Buffer.from(`${CLIENT_ID}:${CLIENT_SECRET}`).toString("base64");
+  const token = await provider.AccessToken.find((await json(ctx.req)).access_token);
+  ctx.status = ctx.get("authorization") !== `Basic ${credentials}` ? 401 : token ? 204 : 404;
+  if (ctx.status !== 204) return;
+  await token.destroy();
+  count.run("revocations");
+}
+
+async function beLikeTheVendor(ctx, next) {
+  if (ctx.path === flavour.discoveryPath) {
+    // oidc-provider would take what differs for the path that it is mounted at.
+    ctx.req.originalUrl = ctx.url = DISCOVERY;
+    await next();
+    ctx.body = flavour.discoveryDocument(ctx.body);
+  } else if (ctx.path === flavour.routes.token) {
+    await next();
+    ctx.body = flavour.tokenResponse(ctx);
+  } else {
+    if (ctx.path === flavour.routes.authorization) ctx.search = takenParameters(ctx.search);
+    await next();
+  }
+}
+
+function takenParameters(search) {
+  const parameters = new URLSearchParams(search);
+  if (!flavour.knowsResources) parameters.delete("resource");
+  flavour.takeRequest(parameters);
+  return parameters.toString();
+}
+
+for (const middleware of [
+  answerControls,
+  countRequest,
+  fail,
+  answerApi,
+  deleteToken,
+  beLikeTheVendor,
+  approveAtOnce,
+  exchangeOneAtATime,
+]) {
+  provider.use(middleware);
+}
+provider.listen(Number(PORT), HOST);
+if (TLS_PORT) {
+  const certified = { cert: readFileSync(CERTIFICATE), key: readFileSync(CERTIFICATE_KEY) };
+  createServer(certified, provider.callback()).listen(Number(TLS_PORT), HOST);
+}

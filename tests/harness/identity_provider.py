@@ -5,7 +5,7 @@ its kill, except what it was told to do wrong.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
@@ -49,6 +49,7 @@ class IdentityProvider(ServerProcess):
         self._faults: dict[str, dict[str, float]] = {}
         self.environment |= {
             "ISSUER": self.issuer,
+            "HOST": self.host,
             "STATE": str(directory / "state.sqlite"),
             "CLIENT_ID": self.client_id,
             "CLIENT_SECRET": self.client_secret,
@@ -72,6 +73,10 @@ class IdentityProvider(ServerProcess):
         if uri not in self._redirect_uris:
             self._redirect_uris.append(uri)
             self._register()
+
+    def tell(self, claims: Mapping[str, Mapping[str, Any]]) -> None:
+        """Put these claims into the access tokens of these accounts from now on, and no others; for JWTs."""
+        self._control("PUT", "claims", claims)
 
     def fail_token_endpoint(self, status: int) -> None:
         """Answer code and refresh token grants with this status, and do nothing about them."""
@@ -97,8 +102,9 @@ class IdentityProvider(ServerProcess):
 
     def heal(self) -> None:
         """End all failures. What hangs already goes on waiting."""
-        self._faults = {}
-        self._control("PUT", "faults", self._faults)
+        if self._faults:
+            self._faults = {}
+            self._control("PUT", "faults", self._faults)
 
     def revoke_all(self) -> None:
         """End every grant with its codes and refresh tokens; access tokens are JWTs and stay good until they expire."""

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html
+import json
 import re
 import secrets
 from dataclasses import dataclass, field
@@ -23,6 +24,16 @@ class Approves(Protocol):
         """Start from where /authorize redirects to; returns the redirect back to the client."""
 
 
+@dataclass(frozen=True)
+class Endpoints:
+    """Where the authorization server is asked; Holdfast's own unless a client found others in its metadata."""
+
+    registration: str = "/register"
+    authorization: str = "/authorize"
+    token: str = "/token"
+    revocation: str = "/revoke"
+
+
 @dataclass
 class OAuthClient:
     """A public client with PKCE (RFC 7636). Without a `person` of its own, the one who knows the PIN signs in."""
@@ -32,6 +43,7 @@ class OAuthClient:
     verifier: str = field(default_factory=lambda: secrets.token_urlsafe(48))
     tokens: dict[str, Any] = field(default_factory=dict)
     person: Approves | None = None
+    endpoints: Endpoints = Endpoints()
 
     def register(self, **metadata: Any) -> httpx.Response:
         body = {
@@ -42,7 +54,7 @@ class OAuthClient:
             "response_types": ["code"],
             **metadata,
         }
-        response = self.http.post("/register", json=body)
+        response = self.http.post(self.endpoints.registration, json=body)
         if response.is_success:
             self.client_id = response.json()["client_id"]
         return response
@@ -53,6 +65,10 @@ class OAuthClient:
         return base64.urlsafe_b64encode(hashlib.sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
 
     def authorize(self, **parameters: str) -> httpx.Response:
+        return self.http.get(self.authorization_url(**parameters))
+
+    def authorization_url(self, **parameters: str) -> str:
+        """What the client opens a browser at."""
         query = {
             "response_type": "code",
             "client_id": self.client_id,
@@ -62,7 +78,7 @@ class OAuthClient:
             "state": "a state",
             **parameters,
         }
-        return self.http.get("/authorize", params=query)
+        return str(self.http.build_request("GET", self.endpoints.authorization, params=query).url)
 
     def redeem(self, code: str, **parameters: str) -> httpx.Response:
         form = {
@@ -73,10 +89,10 @@ class OAuthClient:
             "code_verifier": self.verifier,
             **parameters,
         }
-        return self._keep(self.http.post("/token", data=form))
+        return self._keep(self.http.post(self.endpoints.token, data=form))
 
     def refresh(self, refresh_token: str = "", **parameters: str) -> httpx.Response:
-        return self._keep(self.http.post("/token", data=self.refresh_request(refresh_token, **parameters)))
+        return self._keep(self.http.post(self.endpoints.token, data=self.refresh_request(refresh_token, **parameters)))
 
     def refresh_request(self, refresh_token: str = "", **parameters: str) -> dict[str, str]:
         return {
@@ -87,7 +103,9 @@ class OAuthClient:
         }
 
     def revoke(self, token: str, **parameters: str) -> httpx.Response:
-        return self.http.post("/revoke", data={"token": token, "client_id": self.client_id, **parameters})
+        return self.http.post(
+            self.endpoints.revocation, data={"token": token, "client_id": self.client_id, **parameters}
+        )
 
     def sign_in(self) -> "OAuthClient":
         """Register, have the owner approve, and redeem the code."""
@@ -110,11 +128,11 @@ class OAuthClient:
         return self._request("initialize", parameters, access_token)
 
     def call_tool(self, name: str) -> httpx.Response:
-        """Open a session and call a tool without arguments in it."""
+        """Open a session, if the server has any, and call a tool without arguments in it."""
         opened = self.call()
         if not opened.is_success:
             return opened
-        session = {"Mcp-Session-Id": opened.headers["mcp-session-id"]}
+        session = {name: value for name, value in opened.headers.items() if name == "mcp-session-id"}
         return self._request("tools/call", {"name": name, "arguments": {}}, **session)
 
     def _request(self, method: str, parameters: Any, access_token: str = "", **headers: str) -> httpx.Response:
@@ -159,3 +177,12 @@ def answer_parameters(response: httpx.Response) -> dict[str, str]:
     """What the redirect back to the client carries."""
     assert response.status_code in {302, 303}, response.text
     return {name: values[0] for name, values in parse_qs(urlsplit(response.headers["location"]).query).items()}
+
+
+def tool_result(response: httpx.Response) -> dict[str, Any]:
+    """What a tool answered, as structured content."""
+    response.raise_for_status()
+    lines = response.text.splitlines()
+    (message,) = (json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: "))
+    found: dict[str, Any] = message["result"]["structuredContent"]
+    return found

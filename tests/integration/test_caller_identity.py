@@ -1,6 +1,5 @@
 """Who calls, with which scopes and which token of the identity provider: the payload learns it unchanged."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from joserfc.jwk import KeySet
 
 from harness import caller_payload
 from harness.identity_provider import IdentityProvider
-from harness.oauth import OAuthClient
+from harness.oauth import OAuthClient, tool_result
 from harness.proxy_login import (
     ProxyPerson,
     browser,
@@ -82,10 +81,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def caller(client: OAuthClient) -> dict[str, Any]:
     """What the payload says of whoever calls it."""
-    lines = client.call_tool("caller").text.splitlines()
-    (message,) = (json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: "))
-    found: dict[str, Any] = message["result"]["structuredContent"]
-    return found
+    return tool_result(client.call_tool("caller"))
 
 
 def check(site: Site, seen: dict[str, Any], account: str) -> None:

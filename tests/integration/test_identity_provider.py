@@ -1,5 +1,6 @@
 """Sign in at a real OpenID provider, through both of FastMCP's proxies, with Holdfast and with stock FastMCP."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -87,6 +88,15 @@ def test_redeeming_a_code_refreshes_nothing(provider: IdentityProvider, tmp_path
             client.register().raise_for_status()
             client.redeem(client.code()).raise_for_status()
             assert provider.refreshes() == before
+            http.get("/auth/callback", params={"error": "access_denied", "state": "of nobody"})
+            told = re.findall(r'"event": "(\w+)".*?(?:"subject": "(\w+)"|$)', server.output(), flags=re.MULTILINE)
+            assert told == [
+                ("registered", ""),
+                ("authorization_asked", ""),
+                ("signed_in", ""),
+                ("code_redeemed", "ada"),
+                ("authorization_refused", ""),
+            ]
             assert client.call().status_code == 200
             assert provider.refreshes() == before + 1
     finally:

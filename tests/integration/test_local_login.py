@@ -42,6 +42,11 @@ def test_a_client_without_a_token_is_sent_to_the_login(server: Server, client: O
     assert [url.rstrip("/") for url in authorization_servers] == [server.url]
 
 
+def test_there_are_no_metrics_where_no_token_is_set(http: httpx.Client) -> None:
+    metrics, unknown = http.get("/metrics"), http.get("/unknown")
+    assert (metrics.status_code, metrics.text) == (404, unknown.text)
+
+
 def test_the_metadata_names_every_endpoint_and_only_s256(server: Server, http: httpx.Client) -> None:
     metadata = http.get("/.well-known/oauth-authorization-server").json()
     for name in ("authorization", "token", "registration", "revocation"):
@@ -115,7 +120,7 @@ class TestTheSignInPage:
         client.register()
         location = client.authorize().headers["location"]
         for _ in range(8):
-            assert http.head(f"{location}&answer=approve&pin={PIN}").status_code == 200
+            assert http.head(f"{location}&answer=approve&pin={PIN}").status_code == 405
             assert http.get(f"{location}&answer=approve&pin=wrong").status_code == 200
         assert Person(http).answer(location, pin=PIN).status_code == 200
         assert Person(http).answer(location, pin=PIN, answer="perhaps").status_code == 200

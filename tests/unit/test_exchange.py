@@ -18,6 +18,8 @@ from starlette.middleware import Middleware
 from starlette.types import Message
 
 from harness.oauth import REDIRECT_URI, OAuthClient
+from harness.scraping import Scrape
+from mcp_holdfast.auth.configured import ConfiguredClients
 from mcp_holdfast.auth.exchange import Exchange, TokenEndpoint
 from mcp_holdfast.auth.exchange.delivery import Delivery
 from mcp_holdfast.auth.sessions import SESSIONS, TOKENS, Sessions
@@ -96,7 +98,7 @@ def compose(provider: StoringProvider, store: AtomicStore, *, grace: float = 60)
     )
     layers = [
         Middleware(OutageAnswer, server_name="test"),
-        Middleware(TokenEndpoint, exchange=exchange, shield=Shield()),
+        Middleware(TokenEndpoint, exchange=exchange, clients=ConfiguredClients({}), shield=Shield()),
     ]
     return Starlette(routes=provider.get_routes("/mcp"), middleware=layers)
 
@@ -313,6 +315,7 @@ async def test_of_two_that_both_held_the_lease_only_the_first_to_record_counts(p
     provider.store = JournaledStore(store)
     form = await code_of(provider)
     provider.go_on.clear()
+    before = Scrape.here()
     async with replica(compose(provider, store)) as late, replica(compose(provider, store)) as other:
         stopped = asyncio.create_task(late.post("/token", data=form))
         await provider.begun.acquire()
@@ -325,6 +328,7 @@ async def test_of_two_that_both_held_the_lease_only_the_first_to_record_counts(p
     assert sorted(answer.status_code for answer in answers) == [200, 400]
     assert len(await records(store, SESSIONS)) == 1
     assert len(await records(store, ISSUED)) == 1
+    assert Scrape.here().increases_since(before, "claims_lost_total") == {("authorization_code",): 1}
 
 
 @pytest.mark.parametrize(

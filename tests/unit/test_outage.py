@@ -115,14 +115,16 @@ class TestAnswer:
         assert "www-authenticate" not in response.headers
 
     @pytest.mark.parametrize("path", ["/authorize", "/consent", "/signin", "/auth/callback"])
-    async def test_people_get_a_page(self, path: str) -> None:
+    async def test_people_get_a_page(self, caplog: pytest.LogCaptureFixture, path: str) -> None:
         response = await ask(failing(lambda: PlainTextResponse("no", 500)), path, **BROWSER)
         assert response.status_code == 503
         assert response.headers["content-type"].startswith("text/html")
         assert response.headers["retry-after"] == "2"
         assert "default-src 'none'" in response.headers["content-security-policy"]
         assert "cannot reach what it needs right now" in response.text
-        assert ("MCP client" in response.text) == (path == "/auth/callback")
+        assert "go back to your application" in response.text
+        (record,) = (record for record in caplog.records if record.name == "mcp_holdfast.http.outage")
+        assert record.__dict__["reference"] in response.text
 
     @pytest.mark.parametrize("accept", ["", "*/*", "application/json", "application/json, text/html;q=0.5"])
     async def test_machines_get_json(self, accept: str) -> None:

@@ -14,11 +14,11 @@ from key_value.aio.stores.memory import MemoryStore
 from pydantic import AnyHttpUrl, SecretStr
 from starlette.applications import Starlette
 
-from mcp_holdfast.auth.providers import SHIPPED, SHORT_NAMES, ProviderPlan, plan_provider
+from mcp_holdfast.auth.providers import SHIPPED, SHORT_NAMES, ProviderPlan, plan_provider, provider_of
 from mcp_holdfast.auth.providers.names import find_provider
 from mcp_holdfast.auth.providers.parameters import Unresolved, convert, parameters_of
 from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST
-from mcp_holdfast.settings import ConfigurationError, Environment, Problem, read_environment
+from mcp_holdfast.settings import ConfigurationError, Environment, Problem, Settings, load_settings, read_environment
 
 BASE_URL = "https://mcp.example.com"
 KEY = b"k" * 32
@@ -528,6 +528,14 @@ class TestRefusals:
         with pytest.raises(ConfigurationError, match="from FASTMCP_SERVER_AUTH_AZURE_ENABLE_CIMD_FILE="):
             plan_provider(AZURE, environment, base_url=BASE_URL)
 
+    @pytest.mark.parametrize("name", ["ISSUER_URL", "RESOURCE_BASE_URL"])
+    def test_a_parameter_that_several_hosts_would_share_is_refused(self, name: str) -> None:
+        environment = Environment(azure() | {f"FASTMCP_SERVER_AUTH_AZURE_{name}": "https://one.example.com"})
+        one, two = "https://one.example.com", "https://two.example.com"
+        assert provider_of(Settings(provider="azure", base_urls=(one,)), environment)
+        with pytest.raises(ConfigurationError, match=f"{name}: is one URL, and HOLDFAST_BASE_URL names several hosts"):
+            provider_of(Settings(provider="azure", base_urls=(one, two)), environment)
+
 
 class TestSecrecy:
     def test_a_secret_is_in_no_message_and_no_repr(self) -> None:
@@ -650,3 +658,14 @@ class TestExasolsGenericProviders:
         async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as http:
             metadata = (await http.get("/.well-known/oauth-protected-resource/mcp")).json()
         assert metadata["authorization_servers"] == [issuer]
+
+
+def test_documents_of_clients_cannot_be_on_and_off() -> None:
+    given = azure(ENABLE_CIMD="off") | {"FASTMCP_SERVER_AUTH": AZURE, "HOLDFAST_CIMD": "on"}
+    settings, found = load_settings(Environment(given))
+    assert found == []
+    with pytest.raises(
+        ConfigurationError, match="HOLDFAST_CIMD: is on, but FASTMCP_SERVER_AUTH_AZURE_ENABLE_CIMD is false"
+    ):
+        provider_of(settings, Environment(given))
+    provider_of(settings.model_copy(update={"cimd": "auto"}), Environment(given))

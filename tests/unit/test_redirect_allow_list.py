@@ -7,12 +7,14 @@ from mcp.shared.auth import InvalidRedirectUriError, OAuthClientInformationFull
 from pydantic import AnyUrl
 
 from harness.registration_site import CALLBACK, CLIENTS, WEBSITE, Site, described
-from mcp_holdfast.auth.local.grants import Grants
+from mcp_holdfast.auth.local.grants import Grants, Issuer
 from mcp_holdfast.auth.providers import plan_provider
 from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST, RedirectAllowList
 from mcp_holdfast.settings import ConfigurationError, Environment
 from mcp_holdfast.storage import open_store
 from mcp_holdfast.storage.atomic import AtomicStore
+
+ISSUER = Issuer("http://localhost")
 
 
 class TestRedirectUris:
@@ -79,14 +81,16 @@ class TestRedirectUris:
         self, store: AtomicStore
     ) -> None:
         registered = [AnyUrl("https://old.example/callback"), AnyUrl(CALLBACK)]
-        grants = Grants(store)
+        grants = Grants(store, issuer=ISSUER)
         await grants.register(OAuthClientInformationFull(client_id="old", redirect_uris=registered))
         client = await grants.client("old")
         assert client
         assert client.validate_redirect_uri(AnyUrl(CALLBACK)) == AnyUrl(CALLBACK)
         with pytest.raises(InvalidRedirectUriError, match="HOLDFAST_REDIRECT_URIS"):
             client.validate_redirect_uri(registered[0])
-        allowing = Grants(store, allow_list=DEFAULT_ALLOW_LIST.and_also(["https://old.example/callback"]))
+        allowing = Grants(
+            store, issuer=ISSUER, allow_list=DEFAULT_ALLOW_LIST.and_also(["https://old.example/callback"])
+        )
         client = await allowing.client("old")
         assert client
         assert client.validate_redirect_uri(registered[0]) == registered[0]

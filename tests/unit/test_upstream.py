@@ -13,6 +13,7 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client  # type: ignore[
 from fastmcp import Client, FastMCP
 from fastmcp.server.auth.cimd import CIMDFetcher, CIMDValidationError
 
+from harness.scraping import Scrape
 from harness.server import free_port
 from harness.stub_identity_provider import StubIdentityProvider
 from mcp_holdfast import outage
@@ -131,6 +132,28 @@ class TestOutgoingRequests:
             await outgoing.post(idp.url)
         assert journal.must_persist_until == pytest.approx(loop.time() + PERSIST_FOR, abs=2)
 
+    async def test_is_counted_by_what_it_asks_for_and_what_became_of_it(
+        self, idp: StubIdentityProvider, outgoing: httpx.AsyncClient
+    ) -> None:
+        before = Scrape.here()
+        idp.answer(200, {"error": None})
+        await outgoing.post(idp.url, data={"grant_type": "authorization_code", "code": "secret"})
+        idp.answer(400, {"error": "invalid_grant"})
+        await outgoing.post(idp.url, data={"grant_type": "refresh_token", "refresh_token": "secret"})
+        idp.answer(400, {"error": "invalid_client"})
+        await outgoing.post(idp.url, data={"grant_type": "refresh_token"})
+        idp.answer(503)
+        await outgoing.get(idp.url, params={"grant_type": "refresh_token"})
+        with pytest.raises(httpx.ConnectError):
+            await outgoing.post(f"http://127.0.0.1:{free_port()}", data={"grant_type": "a stranger's"})
+        assert Scrape.here().increases_since(before, "upstream_requests_total") == {
+            ("code", "answered"): 1,
+            ("refresh", "refused"): 1,
+            ("refresh", "later"): 1,
+            ("other", "later"): 1,
+            ("other", "unreachable"): 1,
+        }
+
     async def test_authlib_is_covered(self, idp: StubIdentityProvider, causes: list[str]) -> None:
         async with AsyncOAuth2Client("client", "secret") as client:
             idp.answer(400, {"error": "invalid_grant"})
@@ -160,13 +183,18 @@ class TestOutgoingRequests:
 
 @pytest.mark.parametrize(
     ("number", "noted"),
-    [(socket.EAI_AGAIN, ["client.example could not be looked up"]), (socket.EAI_NONAME, [])],
-    ids=["no answer", "no such host"],
+    [
+        (socket.EAI_AGAIN, ["client.example could not be looked up"]),
+        (socket.EAI_FAIL, ["client.example could not be looked up"]),
+        (socket.EAI_NONAME, []),
+        (socket.EAI_NODATA, []),
+    ],
+    ids=["no answer", "a failure", "no such host", "no address"],
 )
 async def test_a_clients_document_whose_host_cannot_be_looked_up_now_is_noted(
     monkeypatch: pytest.MonkeyPatch, causes: list[str], number: int, noted: list[str]
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(number, "as a resolver says it")
 
     watch_outgoing_requests()

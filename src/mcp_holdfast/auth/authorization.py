@@ -6,17 +6,19 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from fastmcp.server.auth.auth import OAuthProvider
 from fastmcp.server.auth.oauth_proxy import OAuthProxy
 from mcp.server.auth.provider import construct_redirect_uri
-from mcp.shared.auth import InvalidRedirectUriError
-from pydantic import AnyUrl, ValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mcp_holdfast import audit
 from mcp_holdfast.asgi import AUTHORIZATION, CONSENT, SIGNIN, path_of, replay
+from mcp_holdfast.auth.configured import ConfiguredClients
+from mcp_holdfast.auth.destinations import Destination
 from mcp_holdfast.auth.forms import RESOURCE, MalformedRequest, Parameters, given_in, refuse_repeated
 from mcp_holdfast.auth.metadata import issuer_of
+from mcp_holdfast.auth.refusals import return_address
 from mcp_holdfast.auth.resources import refuse_other_resources
 from mcp_holdfast.auth.scopes import advertised_scopes, available
 
@@ -30,9 +32,10 @@ class AuthorizationRequests:
     A repeated parameter and another server's resource are refused; scopes that cannot be had are left out.
     """
 
-    def __init__(self, app: ASGIApp, *, provider: OAuthProvider) -> None:
+    def __init__(self, app: ASGIApp, *, provider: OAuthProvider, clients: ConfiguredClients) -> None:
         self._app = app
         self._provider = provider
+        self._clients = clients
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in {"GET", "POST"} or path_of(scope) != AUTHORIZATION:
@@ -48,6 +51,8 @@ class AuthorizationRequests:
         except HTTPException as error:
             await _error("invalid_request", error.detail)(scope, receive, send)
             return
+        audit.know("client_id", dict(parameters).get("client_id"))
+        audit.know("host", _host_of(dict(parameters).get("redirect_uri", "")))
         try:
             self._check(parameters)
         except MalformedRequest as error:
@@ -67,18 +72,15 @@ class AuthorizationRequests:
             return _error(error.error, str(error))
         given = dict(parameters)
         client = await self._provider.get_client(given.get("client_id", ""))
-        uri = given.get("redirect_uri")
-        try:
-            found = client and client.validate_redirect_uri(None if uri is None else AnyUrl(uri))
-        except (InvalidRedirectUriError, ValidationError):
-            found = None
+        found = client and return_address(client, given.get("redirect_uri"))
         if not found:
             return _error(error.error, str(error))
         answer = {"error": error.error, "error_description": str(error), "state": given.get("state")}
         return RedirectResponse(construct_redirect_uri(str(found), **answer), 302, NO_STORE)
 
     async def _hand_on(self, http: Request, parameters: Parameters, body: bytes, send: Send) -> None:
-        scopes = advertised_scopes(self._provider)
+        own_scopes = self._clients.own_scopes(dict(parameters).get("client_id", ""))
+        scopes = advertised_scopes(self._provider) if own_scopes is None else own_scopes
         if scopes is not None:
             parameters = [(name, available(value, scopes) if name == "scope" else value) for name, value in parameters]
         query = urlencode(given_in(parameters)).encode()
@@ -123,6 +125,13 @@ class AuthorizationResponses:
 async def _parameters_of(http: Request) -> Parameters:
     given = http.query_params if http.method == "GET" else await http.form()
     return given_in(given.multi_items())
+
+
+def _host_of(uri: str) -> str:
+    try:
+        return Destination(uri).host
+    except ValueError:
+        return ""
 
 
 def _error(error: str, description: str) -> Response:

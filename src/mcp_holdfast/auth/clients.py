@@ -1,20 +1,53 @@
-"""Authenticate clients as the provider's own endpoints do, and answer them in OAuth's words."""
+"""Clients: which redirect URIs they mean, how they authenticate, and how they are answered in OAuth's words."""
 
-from fastmcp.server.auth.auth import OAuthProvider, PrivateKeyJWTClientAuthenticator
-from fastmcp.server.auth.oauth_proxy import OAuthProxy
+from fastmcp.server.auth.auth import OAuthProvider
+from fastmcp.server.auth.cimd import CIMDClientManager
 from mcp.server.auth.middleware.client_auth import ClientAuthenticator
+from mcp.shared.auth import InvalidRedirectUriError, OAuthClientInformationFull
+from pydantic import AnyUrl
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+
+from mcp_holdfast.asgi import TOKEN
+from mcp_holdfast.auth.cimd.assertions import AssertingAuthenticator
+from mcp_holdfast.settings import is_loopback
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 UNAUTHENTICATED = "invalid_client"
 
 
+def manager_of(provider: OAuthProvider) -> CIMDClientManager | None:
+    """What knows the clients that have documents: OAuthProxy's own, or what another provider was given (cimd)."""
+    manager: CIMDClientManager | None = getattr(provider, "_cimd_manager", None)
+    return manager
+
+
+class NativeClient(OAuthClientInformationFull):
+    """A client that may wait for its code on any port of its own machine, chosen anew (RFC 8252, section 7.3)."""
+
+    def validate_redirect_uri(self, redirect_uri: AnyUrl | None) -> AnyUrl:
+        try:
+            return super().validate_redirect_uri(redirect_uri)
+        except InvalidRedirectUriError:
+            if redirect_uri is not None and any(_same_loopback(redirect_uri, uri) for uri in self.redirect_uris or []):
+                return redirect_uri
+            raise
+
+
+def _same_loopback(one: AnyUrl, other: AnyUrl) -> bool:
+    def but_port(uri: AnyUrl) -> tuple[str | None, ...]:
+        return uri.scheme, uri.username, uri.password, uri.host, uri.path, uri.query, uri.fragment
+
+    host = (one.host or "").strip("[]")
+    return one.scheme == "http" and is_loopback(host) and but_port(one) == but_port(other)
+
+
 def authenticator_of(provider: OAuthProvider) -> ClientAuthenticator:
     """What the provider's own token endpoint authenticates clients with."""
-    if not isinstance(provider, OAuthProxy) or provider._cimd_manager is None:
+    manager = manager_of(provider)
+    if manager is None:
         return ClientAuthenticator(provider)
-    return PrivateKeyJWTClientAuthenticator(provider, provider._cimd_manager, provider.token_endpoint_url)
+    return AssertingAuthenticator(provider, manager, f"{str(provider.base_url).rstrip('/')}{TOKEN}")
 
 
 def error_response(error: str, description: str) -> Response:

@@ -2,8 +2,8 @@
 
 from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from urllib.parse import unquote, urlencode
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -43,6 +43,13 @@ class Form:
         if name not in self.parameters:
             raise MalformedRequest(f"{name} is missing")
         return self.parameters[name]
+
+    def with_parameter(self, name: str, value: str) -> "Form":
+        """The same form with one parameter set to this value, and with it only."""
+        others = [parameter for parameter in parse_qsl(self.body.decode()) if parameter[0] != name]
+        return replace(
+            self, body=urlencode([*others, (name, value)]).encode(), parameters={**self.parameters, name: value}
+        )
 
 
 async def read_form(http: Request) -> Form:
@@ -84,6 +91,25 @@ def refuse_repeated(parameters: Parameters) -> None:
         raise MalformedRequest("a parameter is there more than once")
 
 
+def basic_credentials(http: Request) -> tuple[str, str] | None:
+    """Who authenticates by HTTP Basic, and with which secret (RFC 6749, section 2.3.1); None where nobody does.
+
+    Raises:
+        MalformedRequest: the Authorization header is no such thing.
+
+    """
+    scheme, _, credentials = http.headers.get("authorization", "").partition(" ")
+    if not scheme:
+        return None
+    try:
+        client_id, _, secret = b64decode(credentials, validate=True).decode().partition(":")
+    except ValueError:
+        client_id, secret = "", ""
+    if scheme.lower() != "basic" or not client_id:
+        raise MalformedRequest("the Authorization header names no client", error="invalid_client")
+    return unquote(client_id), unquote(secret)
+
+
 def _client_of(http: Request) -> str:
     """Whom the Authorization header names.
 
@@ -91,13 +117,7 @@ def _client_of(http: Request) -> str:
         MalformedRequest: nobody.
 
     """
-    scheme, _, credentials = http.headers.get("authorization", "").partition(" ")
-    if not scheme:
+    credentials = basic_credentials(http)
+    if credentials is None:
         raise MalformedRequest("client_id is missing")
-    try:
-        client_id = unquote(b64decode(credentials, validate=True).decode().partition(":")[0])
-    except ValueError:
-        client_id = ""
-    if scheme.lower() != "basic" or not client_id:
-        raise MalformedRequest("the Authorization header names no client", error="invalid_client")
-    return client_id
+    return credentials[0]

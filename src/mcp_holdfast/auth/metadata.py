@@ -10,6 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_holdfast.asgi import HeldAnswer, path_of
+from mcp_holdfast.auth.cimd.documents import PRIVATE_KEY_JWT, ClientDocuments
 from mcp_holdfast.auth.scopes import advertised_scopes
 
 AUTHORIZATION_SERVER = "/.well-known/oauth-authorization-server"
@@ -36,9 +37,11 @@ class Metadata:
     a reverse proxy that takes the path away.
     """
 
-    def __init__(self, app: ASGIApp, *, provider: OAuthProvider) -> None:
+    def __init__(self, app: ASGIApp, *, provider: OAuthProvider, documents: ClientDocuments | None) -> None:
+        """`documents` are those of clients that have one, None where no client may."""
         self._app = app
         self._provider = provider
+        self._documents = documents
         self._issuer = issuer_of(provider)
         self._servers = {AUTHORIZATION_SERVER, f"{AUTHORIZATION_SERVER}{urlsplit(self._issuer).path}"}
 
@@ -67,10 +70,16 @@ class Metadata:
         document["authorization_response_iss_parameter_supported"] = True
         if scopes := advertised_scopes(self._provider):
             document["scopes_supported"] = scopes
-        methods = list(dict.fromkeys(document["token_endpoint_auth_methods_supported"]))
-        document["token_endpoint_auth_methods_supported"] = methods
-        if "private_key_jwt" in methods:
-            document["token_endpoint_auth_signing_alg_values_supported"] = ASSERTION_ALGORITHMS
+        takes_documents = self._documents is not None and self._documents.can_fetch
+        document["client_id_metadata_document_supported"] = takes_documents
+        for endpoint in ("token", "revocation"):
+            methods = dict.fromkeys([*document[f"{endpoint}_endpoint_auth_methods_supported"], PRIVATE_KEY_JWT])
+            if takes_documents:
+                document[f"{endpoint}_endpoint_auth_signing_alg_values_supported"] = ASSERTION_ALGORITHMS
+            else:
+                # Only clients with documents have keys.
+                del methods[PRIVATE_KEY_JWT]
+            document[f"{endpoint}_endpoint_auth_methods_supported"] = list(methods)
 
     def _of_resource(self, document: Document) -> None:
         document["authorization_servers"] = [self._issuer]

@@ -115,6 +115,13 @@ class RecordedAnswer(BaseModel):
     body: str
 
 
+class Documents(Protocol):
+    """What is told of clients whose client_id is the URL of a document."""
+
+    async def keep(self, client_id: str) -> None:
+        """Keep the document from now on: its client completed a sign-in."""
+
+
 class Clients(Protocol):
     """What is needed of a provider."""
 
@@ -133,12 +140,19 @@ class Registrations:
     """
 
     def __init__(
-        self, store: AtomicStore, *, clients: Clients, lifetime: float = LIFETIME, most_unused: int = MOST_UNUSED
+        self,
+        store: AtomicStore,
+        *,
+        clients: Clients,
+        documents: Documents | None = None,
+        lifetime: float = LIFETIME,
+        most_unused: int = MOST_UNUSED,
     ) -> None:
         """`store` is below the journal, `clients` is the provider; `lifetime`, in seconds, is that of unused ones."""
         self.lifetime = lifetime
         self._store = store
         self._clients = clients
+        self._documents = documents
         self._most_unused = most_unused
         self._kept: set[str] = set()
         self._registrations: PydanticAdapter[Registration] = PydanticAdapter(
@@ -169,15 +183,19 @@ class Registrations:
     async def keep(self, client_id: str) -> None:
         """Keep a client for good: it completed a sign-in.
 
-        Clients that were registered before this was counted, and those whose client_id is the URL of a document, are
-        left alone. A kill at any point leaves a client that can be kept by its next sign-in, and never one that is
-        marked as used and expires.
+        Clients that were registered before this was counted are left alone; of those whose client_id is the URL of a
+        document, that is kept. A kill at any point leaves a client that can be kept by its next sign-in, and never one
+        that is marked as used and expires.
 
         Raises:
             RegistrationDropped: it was dropped meanwhile; outage.note() was called, so that the client tries again.
 
         """
-        if client_id in self._kept or "://" in client_id:
+        if client_id in self._kept:
+            return
+        if "://" in client_id:
+            if self._documents is not None:
+                await self._documents.keep(client_id)
             return
         registration = await self.get(client_id)
         if registration is None:

@@ -3,9 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from urllib.parse import quote
 
+import httpx
 from fastmcp.server.auth.auth import OAuthProvider
 from fastmcp.server.auth.oauth_proxy import OAuthProxy
+from fastmcp.server.auth.providers.github import GitHubProvider
 from mcp.server.auth.middleware.client_auth import AuthenticationError
 from mcp.server.auth.routes import cors_middleware
 from mcp.server.auth.settings import RevocationOptions
@@ -13,9 +16,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mcp_holdfast import outage
+from mcp_holdfast import audit, outage
 from mcp_holdfast.asgi import REVOCATION, is_post, replay
 from mcp_holdfast.auth.clients import NO_STORE, UNAUTHENTICATED, authenticator_of, challenged, error_response
+from mcp_holdfast.auth.configured import ConfiguredClients
 from mcp_holdfast.auth.forms import MalformedRequest, read_form
 from mcp_holdfast.auth.sessions import Session, Sessions, TokenKind, token_key
 from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
@@ -24,6 +28,9 @@ from mcp_holdfast.storage.atomic import AtomicStore, LeaseBusy
 log = logging.getLogger(__name__)
 
 UPSTREAM_ANSWERS_WITHIN = 5.0
+GITHUB_TOKENS = "https://api.github.com/applications/{client_id}/token"
+"""GitHub has no endpoint of RFC 7009 (https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-token)."""
+
 KINDS: tuple[TokenKind, ...] = ("refresh_token", "access_token")
 
 
@@ -35,9 +42,18 @@ def advertise_revocation(provider: OAuthProvider) -> None:
 class Revocation:
     """Wraps an application; POST /revoke of a token whose session is known is answered here."""
 
-    def __init__(self, app: ASGIApp, *, provider: OAuthProvider, store: AtomicStore, sessions: Sessions) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        provider: OAuthProvider,
+        clients: ConfiguredClients,
+        store: AtomicStore,
+        sessions: Sessions,
+    ) -> None:
         self._app = app
         self._provider = provider
+        self._clients = clients
         self._store = store
         self._sessions = sessions
         self._authenticator = authenticator_of(provider)
@@ -52,6 +68,8 @@ class Revocation:
     async def _answer(self, http: Request) -> Response:
         try:
             form = await read_form(http)
+            audit.know("client_id", form.parameters.get("client_id"))
+            form = await self._clients.authenticated(http, form)
             token = form.required("token")
         except MalformedRequest as error:
             return error_response(error.error, str(error))
@@ -77,7 +95,7 @@ class Revocation:
 
         try:
             # First here, so that the session is over even if the identity provider cannot be told.
-            await self._sessions.revoke(identifier, "its client asked for it", before=remember_upstream_tokens)
+            await self._sessions.revoke(identifier, "revoked_by_client", before=remember_upstream_tokens)
         except LeaseBusy:
             outage.note("the session is still being refreshed")
             raise
@@ -87,17 +105,30 @@ class Revocation:
 
 
 async def revoke_upstream(provider: OAuthProxy, tokens: Mapping[str, object]) -> None:
-    """Tell the identity provider, where it has a revocation endpoint; a failure is logged, the session is over here."""
+    """Tell the identity provider, where it can be told; a failure is logged, the session is over here."""
+    revoke = _delete_at_github if isinstance(provider, GitHubProvider) else _revoke_at_endpoint
+    try:
+        async with asyncio.timeout(UPSTREAM_ANSWERS_WITHIN):
+            await revoke(provider, tokens)
+    except Exception as error:  # noqa: BLE001  # whatever the identity provider does
+        log.warning("the identity provider did not revoke a token", extra={"error": type(error).__name__})
+
+
+async def _revoke_at_endpoint(provider: OAuthProxy, tokens: Mapping[str, object]) -> None:
     endpoint = provider._upstream_revocation_endpoint
     hint = "refresh_token" if tokens.get("refresh_token") else "access_token"
     if not endpoint or not tokens.get(hint):
         return
-    client = provider._create_upstream_oauth_client()
-    try:
-        async with asyncio.timeout(UPSTREAM_ANSWERS_WITHIN):
-            response = await client.revoke_token(endpoint, token=tokens[hint], token_type_hint=hint)
-            response.raise_for_status()
-    except Exception as error:  # noqa: BLE001  # whatever the identity provider does
-        log.warning("the identity provider did not revoke a token", extra={"error": type(error).__name__})
-    finally:
-        await client.aclose()
+    async with provider._upstream_oauth_client() as client:
+        response = await client.revoke_token(endpoint, token=tokens[hint], token_type_hint=hint)
+        response.raise_for_status()
+
+
+async def _delete_at_github(provider: OAuthProxy, tokens: Mapping[str, object]) -> None:
+    """Delete this one token; those of the person's other sessions stay good."""
+    client_id, secret = provider._upstream_client_id, provider._upstream_client_secret
+    credentials = (client_id, secret.get_secret_value() if secret else "")
+    async with httpx.AsyncClient(auth=credentials) as client:
+        url = GITHUB_TOKENS.format(client_id=quote(client_id, safe=""))
+        response = await client.request("DELETE", url, json={"access_token": tokens.get("access_token")})
+        response.raise_for_status()

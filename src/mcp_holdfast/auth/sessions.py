@@ -10,6 +10,7 @@ from typing import Literal
 from key_value.aio.adapters.pydantic import PydanticAdapter
 from pydantic import BaseModel, ValidationError
 
+from mcp_holdfast import audit
 from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
 from mcp_holdfast.storage.atomic import AtomicStore, Leases
 from mcp_holdfast.storage.journal import Place, apply_deletes
@@ -21,6 +22,7 @@ TOKENS = "holdfast_tokens"
 LONGEST_WAIT = 10.0
 """In seconds, for a lease; clients wait about thirty for an answer."""
 
+EndReason = Literal["code_reused", "refresh_token_reused", "revoked_by_client", "revoked_by_operator"]
 TokenKind = Literal["authorization_code", "refresh_token", "access_token"]
 
 
@@ -141,7 +143,7 @@ class Sessions:
         """The name of the lease that whoever changes a session holds."""
         return f"session {identifier}"
 
-    async def revoke(self, identifier: str, reason: str, *, before: BeforeDeleting | None = None) -> bool:
+    async def revoke(self, identifier: str, reason: EndReason, *, before: BeforeDeleting | None = None) -> bool:
         """End a session: none of its tokens is good for anything afterwards. Tell whether there was one.
 
         `before` is awaited with the session as it is when nobody can refresh it any more.
@@ -153,7 +155,7 @@ class Sessions:
         async with self._leases.hold(self.turn(identifier), wait=LONGEST_WAIT):
             return await self.revoke_in_turn(identifier, reason, before=before)
 
-    async def revoke_in_turn(self, identifier: str, reason: str, *, before: BeforeDeleting | None = None) -> bool:
+    async def revoke_in_turn(self, identifier: str, reason: EndReason, *, before: BeforeDeleting | None = None) -> bool:
         """Do what `revoke` does, for who holds the session's lease already."""
         session = await self.get(identifier)
         if session is None:
@@ -167,7 +169,15 @@ class Sessions:
                 await before(session)
             await self._delete(identifier, session)
         self.on_revoked()
-        log.warning("ended a session", extra={"reason": reason, "session": identifier[:8], "client": session.client_id})
+        audit.record(
+            "session_ended",
+            client_id=session.client_id,
+            client_name=session.client_name,
+            session=identifier,
+            subject=session.subject,
+            host=session.redirect_host,
+            reason=reason,
+        )
         return True
 
     async def _delete(self, identifier: str, session: Session) -> None:

@@ -7,21 +7,23 @@ out of reach. What they ask is seen in one place, the transport of httpx.
 
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import cache, wraps
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import cache, partial, wraps
 from typing import cast
+from urllib.parse import parse_qs
 
 import httpx
+from anyio import CapacityLimiter, to_thread
 from fastmcp.server.auth import ssrf
 from mcp.server.lowlevel.server import request_ctx
 
-from mcp_holdfast import outage
+from mcp_holdfast import metrics, outage
 from mcp_holdfast.storage import journal
 
 log = logging.getLogger(__name__)
 
 Send = Callable[[httpx.AsyncHTTPTransport, httpx.Request], Awaitable[httpx.Response]]
-Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 PERSIST_FOR = 3600.0
 """Seconds for which the store is tried again with what the identity provider has just issued, and nobody else has."""
@@ -29,8 +31,14 @@ PERSIST_FOR = 3600.0
 UPSTREAM_TOKENS = "mcp-upstream-tokens"
 """The collection in which OAuthProxy keeps what it got from the identity provider, to be refreshed by one at a time."""
 
+MOST_LOOKUPS = 8
+NO_SUCH_HOST = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
+"""What name servers say of a host; everything else is their failure (RFC 3493, section 6.1)."""
+
 OUR_MISTAKES = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
 """Transport errors that come from the request itself, and from no network."""
+
+GRANTS: Mapping[bytes, metrics.UpstreamRequest] = {b"authorization_code": "code", b"refresh_token": "refresh"}
 
 NO_ANSWERS_ABOUT_A_TOKEN = frozenset(
     {
@@ -62,42 +70,70 @@ def watch_outgoing_requests() -> None:
         return await _send_watched(send, transport, request)
 
     httpx.AsyncHTTPTransport.handle_async_request = send_watched  # type: ignore[assignment, method-assign]
-    ssrf.resolve_hostname = _watched_resolution(ssrf.resolve_hostname)  # type: ignore[assignment]
+    ssrf.resolve_hostname = _resolve_watched
 
 
-def _watched_resolution(resolve: Resolve) -> Resolve:
-    """What looks up the hosts of clients' metadata documents, before httpx is asked for them."""
+async def _resolve_watched(hostname: str, port: int = 443) -> list[str]:
+    """Look up the host of a client's document, as FastMCP's guard wants it before httpx is asked for that.
 
-    @wraps(resolve)
-    async def resolve_watched(hostname: str, port: int = 443) -> list[str]:
-        try:
-            return await resolve(hostname, port)
-        except ssrf.SSRFError as error:
-            cause = error.__cause__
-            if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN:
-                outage.note(f"{hostname} could not be looked up")
-            raise
+    In threads of their own, which names that nobody answers for may use up: anyone may send such names.
 
-    return resolve_watched
+    Raises:
+        SSRFError: there is no such host, or none can be found now, which is noted.
+
+    """
+    look_up = partial(socket.getaddrinfo, hostname, port, type=socket.SOCK_STREAM)
+    try:
+        found = await to_thread.run_sync(look_up, abandon_on_cancel=True, limiter=_lookups())
+    except socket.gaierror as error:
+        if error.errno not in NO_SUCH_HOST:
+            outage.note(f"{hostname} could not be looked up")
+        raise ssrf.SSRFError(f"{hostname} could not be looked up: {error.strerror}") from error
+    except UnicodeError as error:
+        raise ssrf.SSRFError("this is no host name") from error
+    return sorted({str(address[0]) for *_, address in found})
+
+
+@cache
+def _lookups() -> CapacityLimiter:
+    return CapacityLimiter(MOST_LOOKUPS)
 
 
 async def _send_watched(send: Send, transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
-    host = request.url.host
+    host, kind, began_at = request.url.host, _kind_of(request), time.perf_counter()
     try:
         response = await send(transport, request)
     except httpx.TransportError as error:
+        metrics.count_upstream(kind, "unreachable", time.perf_counter() - began_at)
         _note_failure(host, error)
         raise
+    took = time.perf_counter() - began_at
     response.stream = _WatchedBody(cast("httpx.AsyncByteStream", response.stream), host)
+    error_code = await _error_code(response) if request.method == "POST" else None
+    metrics.count_upstream(kind, _result_of(response, error_code), took)
     if _says_later(response):
         outage.note(f"{host} answered {response.status_code}")
     elif request.method == "POST" and response.is_success:
         journal.persist_for(PERSIST_FOR)
-    elif request.method == "POST" and (error_code := await _error_code(response)) in NO_ANSWERS_ABOUT_A_TOKEN:
+    elif error_code in NO_ANSWERS_ABOUT_A_TOKEN:
         outage.note(f"{host} answered {response.status_code} {error_code}")
         if error_code in {"invalid_client", "unauthorized_client"}:
             log.error("an identity provider does not accept this server: check its settings", extra={"host": host})
     return response
+
+
+def _kind_of(request: httpx.Request) -> metrics.UpstreamRequest:
+    """What a request asks for, as far as its form tells (RFC 6749, sections 4.1.3 and 6)."""
+    if request.method != "POST" or not isinstance(request.stream, httpx.ByteStream):
+        return "other"
+    grant = parse_qs(request.read()).get(b"grant_type")
+    return GRANTS.get(grant[0], "other") if grant else "other"
+
+
+def _result_of(response: httpx.Response, error_code: str | None) -> metrics.UpstreamResult:
+    if _says_later(response) or error_code in NO_ANSWERS_ABOUT_A_TOKEN:
+        return "later"
+    return "refused" if response.is_error else "answered"
 
 
 class _WatchedBody(httpx.AsyncByteStream):

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mcp_holdfast.asgi import AUTHORIZATION, OAUTH_PATHS, path_of
+from mcp_holdfast.asgi import AUTHORIZATION, OAUTH_PATHS, address_of, path_of
 from mcp_holdfast.auth.registrations import network_of
 
 LONGEST_OAUTH_BODY = 64 * 1024
@@ -59,11 +59,6 @@ class Allowance:
         if len(self._left) > self._most_names:
             self._left.popitem(last=False)
         return wait
-
-
-def address_of(scope: Scope) -> str:
-    client = scope.get("client")
-    return client[0] if client else ""
 
 
 class AuthorizationLimits:

@@ -5,7 +5,6 @@ good (RFC 9110, section 15.6.4, has 503 and Retry-After for this).
 """
 
 import logging
-import re
 from collections.abc import Sequence
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,7 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_holdfast import outage
 from mcp_holdfast.asgi import AUTHORIZATION, CONSENT, OAUTH_PATHS, SIGNIN, path_of
-from mcp_holdfast.pages import page
+from mcp_holdfast.http.accept import prefers_html
+from mcp_holdfast.pages import error_page
+from mcp_holdfast.pages.errors import LATER, new_reference
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class OutageAnswer:
         """`server_name` is for the page; `callback_path` is where the identity provider sends browsers back."""
         self._app = app
         self._server_name = server_name
-        self._callback_path = callback_path.rstrip("/")
+        self._paths_for_people = PATHS_FOR_PEOPLE | {callback_path.rstrip("/")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in HEALTH_PATHS:
@@ -54,8 +55,8 @@ class OutageAnswer:
         with outage.watching() as causes:
             await self._answer(scope, receive, send, causes)
 
-    def _is_callback(self, scope: Scope) -> bool:
-        return path_of(scope) == self._callback_path
+    def _is_for_people(self, scope: Scope) -> bool:
+        return path_of(scope) in self._paths_for_people
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, causes: Sequence[str]) -> None:
         began = replaced = False
@@ -63,8 +64,7 @@ class OutageAnswer:
         async def replace() -> None:
             nonlocal began, replaced
             began = replaced = True
-            log.warning("answered 503", extra={"path": scope["path"], "causes": "; ".join(dict.fromkeys(causes))})
-            await self._later(scope)(scope, receive, send)
+            await self._later(scope, "; ".join(dict.fromkeys(causes)))(scope, receive, send)
 
         async def send_or_replace(message: Message) -> None:
             nonlocal began
@@ -86,43 +86,38 @@ class OutageAnswer:
 
     def _is_failure(self, scope: Scope, start: Message) -> bool:
         path, status = path_of(scope), start["status"]
-        if not (path in OAUTH_PATHS or path.startswith(METADATA_PREFIX) or self._is_callback(scope)):
+        if not (path in OAUTH_PATHS or path.startswith(METADATA_PREFIX) or self._is_for_people(scope)):
             return status in FAILURES_BEHIND_THE_LOGIN
         if path == AUTHORIZATION and 300 <= status < 400:
             return _hands_on_server_error(start)
         return status >= 400 and status not in ALREADY_LATER
 
-    def _later(self, scope: Scope) -> Response:
-        returning = self._is_callback(scope)
-        if (returning or path_of(scope) in PATHS_FOR_PEOPLE) and _prefers_html(Headers(scope=scope).get("accept", "")):
-            response: Response = page("outage.html", server_name=self._server_name, status=503, returning=returning)
+    def _later(self, scope: Scope, causes: str) -> Response:
+        noted = {"path": scope["path"], "causes": causes}
+        if self._is_for_people(scope) and prefers_html(scope):
+            noted["reference"] = new_reference()
+            response: Response = error_page(
+                LATER, server_name=self._server_name, status=503, reference=noted["reference"]
+            )
         else:
-            response = JSONResponse({"error": "temporarily_unavailable", "error_description": DESCRIPTION}, 503)
-            # A client in a browser would else see a failed connection instead of an answer.
-            response.headers["Access-Control-Allow-Origin"] = "*"
-            response.headers["Access-Control-Expose-Headers"] = "Retry-After"
+            response = later(DESCRIPTION)
+        log.warning("answered 503", extra=noted)
         response.headers["Retry-After"] = str(RETRY_AFTER)
         response.headers["Cache-Control"] = "no-store"
         return response
 
 
+def later(description: str) -> JSONResponse:
+    """Tell a program to send the same request again (RFC 9110, section 15.6.4)."""
+    headers = {
+        "Retry-After": str(RETRY_AFTER),
+        # A client in a browser would else see a failed connection instead of an answer.
+        "Access-Control-Allow-Origin": "*",
+        "Access-Control-Expose-Headers": "Retry-After",
+    }
+    return JSONResponse({"error": "temporarily_unavailable", "error_description": description}, 503, headers)
+
+
 def _hands_on_server_error(start: Message) -> bool:
     location = Headers(raw=list(start.get("headers", []))).get("location", "")
     return parse_qs(urlsplit(location).query).get("error") == ["server_error"]
-
-
-def _prefers_html(accept: str) -> bool:
-    """Whether an Accept header ranks HTML above JSON, as those of browsers do (RFC 9110, section 12.5.1)."""
-    return _quality(accept, ("text/html", "text/*", "*/*")) > _quality(
-        accept, ("application/json", "application/*", "*/*")
-    )
-
-
-def _quality(accept: str, ranges: Sequence[str]) -> float:
-    """The weight of the first of these media ranges that the header has; 0 where it has none."""
-    weights = {}
-    for item in accept.lower().split(","):
-        media_range, *parameters = (part.strip() for part in item.split(";"))
-        given = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
-        weights[media_range] = float(given) if re.fullmatch(r"[01](\.\d{0,3})?", given) else 0.0
-    return next((weights[media_range] for media_range in ranges if media_range in weights), 0.0)

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mcp_holdfast.asgi import REGISTRATION, HeldAnswer, is_post, replay, response_of
+from mcp_holdfast.asgi import REGISTRATION, HeldAnswer, address_of, is_post, replay, response_of
 from mcp_holdfast.auth.registrations import (
     RecordedAnswer,
     RedirectAllowList,
@@ -24,7 +24,7 @@ from mcp_holdfast.auth.registrations import (
     parsed,
 )
 from mcp_holdfast.auth.scopes import available
-from mcp_holdfast.http.limits import MOST_NETWORKS, Allowance, address_of
+from mcp_holdfast.http.limits import MOST_NETWORKS, Allowance
 from mcp_holdfast.storage.journal import Journal, keeping_journal
 
 log = logging.getLogger(__name__)

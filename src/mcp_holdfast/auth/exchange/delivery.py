@@ -33,6 +33,11 @@ class Delivery:
         if not self._answer.done():
             self._answer.set_result(response)
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether there was one in time."""
+        return self._answer.done() and self._answer.result() is not None
+
     async def wait(self, seconds: float) -> Response | None:
         """The answer; None if there is none in time, and then there will be none."""
         await asyncio.wait({self._answer}, timeout=seconds)
@@ -47,7 +52,7 @@ class Delivery:
 
     async def was_sent(self) -> bool:
         """Whether the answer that was given was sent to its end."""
-        if self._answer.done() and self._answer.result() is not None:
+        if self.has_answer:
             await asyncio.wait({self._was_sent}, timeout=SENT_WITHIN)
         return self._was_sent.done() and self._was_sent.result()
 

@@ -7,8 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mcp_holdfast import audit
 from mcp_holdfast.asgi import TOKEN, is_post
 from mcp_holdfast.auth.clients import challenged, error_response
+from mcp_holdfast.auth.configured import ConfiguredClients
 from mcp_holdfast.auth.exchange.delivery import Delivery, answer_in_time
 from mcp_holdfast.auth.exchange.exchange import Exchange, ask
 from mcp_holdfast.auth.exchange.request import token_request
@@ -19,9 +21,10 @@ from mcp_holdfast.auth.shield import Shield
 class TokenEndpoint:
     """Wraps an application whose POST /token is FastMCP's; everything else passes through."""
 
-    def __init__(self, app: ASGIApp, *, exchange: Exchange, shield: Shield) -> None:
+    def __init__(self, app: ASGIApp, *, exchange: Exchange, clients: ConfiguredClients, shield: Shield) -> None:
         self._app = app
         self._exchange = exchange
+        self._clients = clients
         self._shield = shield
         self._endpoint = cors_middleware(self._handle, ["POST", "OPTIONS"])
 
@@ -33,7 +36,11 @@ class TokenEndpoint:
 
     async def _answer(self, http: Request) -> Response:
         try:
-            request = token_request(http, await read_form(http))
+            form = await read_form(http)
+            audit.know("client_id", form.parameters.get("client_id"))
+            form = await self._clients.authenticated(http, form)
+            request = token_request(http, form)
+            audit.know("grant", request.kind)
             self._exchange.check(request)
         except MalformedRequest as error:
             return error_response(error.error, str(error))

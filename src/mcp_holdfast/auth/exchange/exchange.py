@@ -24,7 +24,7 @@ from mcp.server.auth.middleware.client_auth import AuthenticationError
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope
 
-from mcp_holdfast import outage
+from mcp_holdfast import audit, metrics, outage
 from mcp_holdfast.asgi import HeldAnswer
 from mcp_holdfast.auth.clients import NO_STORE, UNAUTHENTICATED, authenticator_of, error_response
 from mcp_holdfast.auth.exchange.delivery import Delivery
@@ -40,7 +40,6 @@ from mcp_holdfast.storage.journal import BeforeReading, Journal, Place, apply_de
 from mcp_holdfast.storage.keys import derive_key
 
 log = logging.getLogger(__name__)
-audit = logging.getLogger("mcp_holdfast.audit")
 
 ON_ITS_WAY_FOR = 0.2
 """Seconds for which an answer that was sent may still get lost with the machine."""
@@ -73,6 +72,7 @@ class Answer:
 
     response: Response
     record: Token | None = None
+    result: metrics.ExchangeResult = "refused"
 
 
 class Exchange:
@@ -114,7 +114,12 @@ class Exchange:
 
         """
         exchange = self._redeem if request.kind == "authorization_code" else self._refresh
-        await exchange(request, ask_provider, delivery)
+        try:
+            await exchange(request, ask_provider, delivery)
+        except Exception:
+            if not delivery.has_answer:
+                metrics.count_exchange(request.kind, "later")
+            raise
 
     async def _redeem(self, request: TokenRequest, ask_provider: Ask, delivery: Delivery) -> None:
         async with self._leases.hold(f"code {request.key}", wait=LONGEST_WAIT) as turn:
@@ -123,7 +128,7 @@ class Exchange:
                 answer = await self._exchange_code(request, ask_provider)
             else:
                 answer = await self._answer_spent_code(request, token, turn)
-            delivery.give(answer.response)
+            _give(answer, request, delivery)
             # Still holding the lease: whether a second use is a replay depends on whether the answer was sent.
             await self._note_delivery(request, answer, delivery)
 
@@ -138,11 +143,12 @@ class Exchange:
         await self._registrations.keep(record.client_id)
         if not await self._sessions.add_token(request.key, record, lifetime=REMEMBERED_FOR[request.kind]):
             # Our lease ran out and somebody else was first: what only this exchange issued must not live.
+            metrics.count_lost_claim(request.kind)
             await self._discard(journal, request)
             return _invalid_grant("the authorization code was used before; sign in again")
         await self._finish(record)
-        self._audit("issued tokens", "code_redeemed", record)
-        return Answer(response, record)
+        self._record("code_redeemed", record, request)
+        return Answer(response, record, "issued")
 
     async def _answer_spent_code(self, request: TokenRequest, token: Token, turn: Turn) -> Answer:
         if (refusal := await self._refuse_other_clients(request, token)) is not None:
@@ -152,8 +158,9 @@ class Exchange:
             return answer
         if _is_replay(request, token, turn) and not lost:
             # RFC 6749, section 4.1.2
-            await self._sessions.revoke(token.session, "an authorization code was used twice")
-            self._audit("an authorization code was used twice", "code_replayed", token)
+            self._record("reuse_refused", token, request)
+            await self._sessions.revoke(token.session, "code_reused")
+            metrics.count_reuse(request.kind)
         return _invalid_grant("the authorization code was used before; sign in again")
 
     async def _refresh(self, request: TokenRequest, ask_provider: Ask, delivery: Delivery) -> None:
@@ -162,7 +169,7 @@ class Exchange:
         async with self._leases.hold(name, wait=LONGEST_WAIT) as turn, self._one_refresh_upstream() as before_reading:
             answer = await self._refresh_in_turn(request, ask_provider, before_reading, turn)
             # It is recorded: no need to let the client wait until the leases are given back.
-            delivery.give(answer.response)
+            _give(answer, request, delivery)
         await self._note_delivery(request, answer, delivery)
 
     async def _refresh_in_turn(
@@ -189,8 +196,9 @@ class Exchange:
             return repeated or _invalid_grant("the refresh token was used before, in another request")
         if _is_replay(request, token, turn):
             # RFC 9700, section 4.14.2
-            await self._sessions.revoke_in_turn(token.session, "a refresh token was used again after its grace time")
-            self._audit("a refresh token was used again", "refresh_token_reused", token)
+            self._record("reuse_refused", token, request)
+            await self._sessions.revoke_in_turn(token.session, "refresh_token_reused")
+            metrics.count_reuse(request.kind)
         return _invalid_grant("the refresh token was used before; sign in again")
 
     async def _exchange_refresh_token(
@@ -213,14 +221,15 @@ class Exchange:
         if record.spent_at is None:
             # The provider does not rotate: the token stays good, and no answer can get lost.
             await self._finish(record)
-            return Answer(response)
+            return Answer(response, result="issued")
         if turn.was_lost:
+            metrics.count_lost_claim(request.kind)
             outage.note("another replica took over the exchange of this refresh token")
             raise Unfinished
         await self._sessions.save_token(request.key, record, lifetime=REMEMBERED_FOR[request.kind])
         await self._finish(record)
-        self._audit("issued tokens", "refreshed", record)
-        return Answer(response, record)
+        self._record("refreshed", record, request)
+        return Answer(response, record, "issued")
 
     async def _finish(self, record: Token) -> None:
         """Do what a recorded exchange still has to do; again where it may have been done already."""
@@ -252,8 +261,8 @@ class Exchange:
             return None
         if lost:
             await self._finish(token)
-        self._audit("gave an answer again", "answer_repeated", token)
-        return Answer(Response(body, 200, NO_STORE, "application/json"), token if lost else None)
+        self._record("replayed", token, request)
+        return Answer(Response(body, 200, NO_STORE, "application/json"), token if lost else None, "replayed")
 
     async def _note_delivery(self, request: TokenRequest, answer: Answer, delivery: Delivery) -> None:
         if answer.record is None or not await delivery.was_sent():
@@ -327,8 +336,21 @@ class Exchange:
 
             yield before_reading
 
-    def _audit(self, message: str, event: str, token: Token) -> None:
-        audit.info(message, extra={"event": event, "client": token.client_id, "session": token.session[:8]})
+    def _record(self, event: audit.Event, token: Token, request: TokenRequest) -> None:
+        session = token.after
+        audit.record(
+            event,
+            client_id=token.client_id,
+            client_name=session.client_name if session else None,
+            session=token.session,
+            subject=session.subject if session else None,
+            grant=request.kind,
+        )
+
+
+def _give(answer: Answer, request: TokenRequest, delivery: Delivery) -> None:
+    metrics.count_exchange(request.kind, answer.result)
+    delivery.give(answer.response)
 
 
 async def ask(app: ASGIApp, scope: Scope, receive: Receive) -> Response:

@@ -11,9 +11,10 @@ from starlette.types import Receive, Scope
 
 from mcp_holdfast.asgi import replay
 from mcp_holdfast.auth.forms import Form, MalformedRequest
-from mcp_holdfast.auth.sessions import TokenKind, token_key
+from mcp_holdfast.auth.sessions import token_key
+from mcp_holdfast.metrics import Grant
 
-PARAMETERS: Mapping[str, tuple[str, TokenKind]] = {
+PARAMETERS: Mapping[str, tuple[str, Grant]] = {
     "authorization_code": ("code", "authorization_code"),
     "refresh_token": ("refresh_token", "refresh_token"),
 }
@@ -29,7 +30,7 @@ class TokenRequest:
     body: bytes
     form: Mapping[str, str]
     resources: Sequence[str]
-    kind: TokenKind
+    kind: Grant
     credential: str
     arrived_at: float = field(default_factory=time.time)
     """In seconds since the epoch."""

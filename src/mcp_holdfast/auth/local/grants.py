@@ -6,6 +6,8 @@ kill leaves either the state before it or the state after it, and after it the s
 
 import hashlib
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from key_value.aio.adapters.pydantic import PydanticAdapter
@@ -13,14 +15,14 @@ from key_value.aio.protocols import AsyncKeyValue
 from mcp.shared.auth import InvalidRedirectUriError, OAuthClientInformationFull
 from pydantic import AnyUrl, BaseModel, PrivateAttr
 
+from mcp_holdfast.auth.clients import NativeClient
 from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST, RedirectAllowList
-from mcp_holdfast.settings import is_loopback
 
 SCOPE = "mcp"
 """The one scope of the built-in login: to use this MCP server."""
 
 
-class LocalClient(OAuthClientInformationFull):
+class LocalClient(NativeClient):
     """A registered client, as lenient as real clients need."""
 
     _allow_list: RedirectAllowList = PrivateAttr(default=DEFAULT_ALLOW_LIST)
@@ -36,33 +38,17 @@ class LocalClient(OAuthClientInformationFull):
 
     def validate_redirect_uri(self, redirect_uri: AnyUrl | None) -> AnyUrl:
         """Accept a registered URI that is allowed now."""
-        found = self._registered(redirect_uri)
+        found = super().validate_redirect_uri(redirect_uri)
         if not self._allow_list.allows(found):
             raise InvalidRedirectUriError(self._allow_list.refusal(found))
         return found
-
-    def _registered(self, redirect_uri: AnyUrl | None) -> AnyUrl:
-        """Find a registered URI; a loopback one on any port, which native clients choose anew (RFC 8252, 7.3)."""
-        try:
-            return super().validate_redirect_uri(redirect_uri)
-        except InvalidRedirectUriError:
-            if redirect_uri is not None and any(_same_loopback(redirect_uri, uri) for uri in self.redirect_uris or []):
-                return redirect_uri
-            raise
-
-
-def _same_loopback(one: AnyUrl, other: AnyUrl) -> bool:
-    def but_port(uri: AnyUrl) -> tuple[str | None, ...]:
-        return uri.scheme, uri.username, uri.password, uri.host, uri.path, uri.query, uri.fragment
-
-    host = (one.host or "").strip("[]")
-    return one.scheme == "http" and is_loopback(host) and but_port(one) == but_port(other)
 
 
 class Grant(BaseModel):
     """What the owner allowed one client. Times are in seconds since the epoch.
 
-    `generation` counts the token pairs issued: 0 while the code waits to be redeemed.
+    `issuer` is the public URL that the client asked at last; `generation` counts the token pairs issued: 0 while the
+    code waits to be redeemed.
     """
 
     client_id: str
@@ -73,14 +59,37 @@ class Grant(BaseModel):
     code_challenge: str
     approved_at: int
     code_expires_at: int
+    issuer: str | None = None
     generation: int = 0
     issued_at: int = 0
 
 
-class Grants:
-    """Clients and grants in a store."""
+@dataclass(frozen=True)
+class Issuer:
+    """One of the public URLs under which a store is served; `all_urls` are these, the first being the default one."""
 
-    def __init__(self, store: AsyncKeyValue, *, allow_list: RedirectAllowList = DEFAULT_ALLOW_LIST) -> None:
+    url: str
+    all_urls: Sequence[str] = ()
+
+    def issued(self, issuer: str | None) -> bool:
+        """Whether what `issuer` issued is good here.
+
+        Each of several URLs is an issuer of its own (RFC 8414, section 3.3, and RFC 8707, section 2). What was issued
+        under a URL that is served no more is the first one's: a server may move, as with its volume, and keeps its
+        sessions. What names no issuer is of an earlier release, and good at each until it is refreshed.
+        """
+        if issuer is None or not self.all_urls:
+            return True
+        return (issuer if issuer in self.all_urls else self.all_urls[0]) == self.url
+
+
+class Grants:
+    """Clients, and grants of one issuer, in a store that other issuers may use too."""
+
+    def __init__(
+        self, store: AsyncKeyValue, *, issuer: Issuer, allow_list: RedirectAllowList = DEFAULT_ALLOW_LIST
+    ) -> None:
+        self._issuer = issuer
         self._allow_list = allow_list
         self._clients: PydanticAdapter[LocalClient] = PydanticAdapter(
             key_value=store,
@@ -109,7 +118,8 @@ class Grants:
         return code
 
     async def get(self, identifier: str) -> Grant | None:
-        return await self._grants.get(identifier)
+        grant = await self._grants.get(identifier)
+        return grant if grant is not None and self._issuer.issued(grant.issuer) else None
 
     async def save(self, identifier: str, grant: Grant, *, lifetime: int) -> None:
         await self._grants.put(identifier, grant, ttl=lifetime)
@@ -126,7 +136,9 @@ def grant_id(code: str) -> str:
 
 def claims_of(identifier: str, grant: Grant, *, lifetime: int) -> dict[str, Any]:
     """The claims that access and refresh token of the grant's present generation share (RFC 9068, section 2.2)."""
+    issuer = {"iss": grant.issuer} if grant.issuer else {}
     return {
+        **issuer,
         "sub": grant.subject,
         "client_id": grant.client_id,
         "scope": " ".join(grant.scopes),

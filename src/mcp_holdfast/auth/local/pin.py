@@ -2,15 +2,13 @@
 
 import asyncio
 import logging
-import os
 import time
 
-from cryptography.exceptions import InvalidKey
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from key_value.aio.adapters.pydantic import PydanticAdapter
 from key_value.aio.protocols import AsyncKeyValue
 from pydantic import BaseModel, Field
 
+from mcp_holdfast.auth.argon2 import hashed, matches
 from mcp_holdfast.auth.local.workers import WorkersLock
 from mcp_holdfast.auth.registrations import network_of
 from mcp_holdfast.settings import normal_pin
@@ -71,7 +69,7 @@ class PinCheck:
         """
         stored = await self._store.get(PIN, collection=COLLECTION)
         if given is not None:
-            self._hash = _hash(given)
+            self._hash = hashed(normal_pin(given))
             self._limits_everyone = len(normal_pin(given)) < LENGTH_BEYOND_GUESSING
             if stored is not None:
                 await self._store.delete(PIN, collection=COLLECTION)
@@ -79,7 +77,7 @@ class PinCheck:
         if stored is not None:
             self._hash = stored["hash"]
             return None
-        self._hash = _hash(made_up)
+        self._hash = hashed(normal_pin(made_up))
         await self._store.put(PIN, {"hash": self._hash}, collection=COLLECTION)
         return made_up
 
@@ -103,7 +101,7 @@ class PinCheck:
                 _refuse_before(of_everyone, FREE_TRIES_OF_EVERYONE, LONGEST_DELAY_OF_EVERYONE)
                 await self._count(EVERYONE, of_everyone)
             await self._count(address_key, of_address)
-            if not await asyncio.to_thread(_matches, pin, self._hash):
+            if not await asyncio.to_thread(matches, normal_pin(pin), self._hash):
                 log.warning("refused a wrong sign-in PIN", extra={"address": address})
                 raise WrongPin
             await self._tries.put(address_key, Tries(known=True), ttl=ADDRESS_IS_KNOWN_FOR)
@@ -130,20 +128,3 @@ def made_up_pin(ring: KeyRing) -> str:
     """A PIN of 12 digits, the same for all replicas that share a key, so that all of them show the same one."""
     number = int.from_bytes(ring.derive("sign-in PIN")[0]) % 10**12
     return "-".join(f"{number:012}"[start : start + 4] for start in (0, 4, 8))
-
-
-def _argon2(salt: bytes) -> Argon2id:
-    # OWASP's password storage recommendation for Argon2id: 19 MiB, 2 passes, 1 lane.
-    return Argon2id(salt=salt, length=32, iterations=2, lanes=1, memory_cost=19 * 1024)
-
-
-def _hash(pin: str) -> str:
-    return _argon2(os.urandom(16)).derive_phc_encoded(normal_pin(pin).encode())
-
-
-def _matches(pin: str, encoded: str) -> bool:
-    try:
-        Argon2id.verify_phc_encoded(normal_pin(pin).encode(), encoded)
-    except InvalidKey:
-        return False
-    return True

@@ -18,7 +18,7 @@ from mcp.server.auth.settings import ClientRegistrationOptions, RevocationOption
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from starlette.routing import Route
 
-from mcp_holdfast.auth.local.grants import SCOPE, Grant, Grants, LocalClient, claims_of, grant_id
+from mcp_holdfast.auth.local.grants import SCOPE, Grant, Grants, Issuer, LocalClient, claims_of, grant_id
 from mcp_holdfast.auth.local.pin import PinCheck
 from mcp_holdfast.auth.local.registration import check_registration
 from mcp_holdfast.auth.local.signin import AuthorizationRequest, SigninPage
@@ -52,7 +52,7 @@ class LocalLogin(OAuthProvider):
     def __init__(
         self,
         *,
-        base_url: str,
+        issuer: Issuer,
         server_name: str,
         store: AsyncKeyValue,
         signer: TokenSigner,
@@ -61,16 +61,17 @@ class LocalLogin(OAuthProvider):
         allow_list: RedirectAllowList,
     ) -> None:
         super().__init__(
-            base_url=base_url,
+            base_url=issuer.url,
             client_registration_options=ClientRegistrationOptions(enabled=True, default_scopes=[SCOPE]),
             revocation_options=RevocationOptions(enabled=True),
             required_scopes=[SCOPE],
         )
-        self._grants = Grants(store, allow_list=allow_list)
+        self._grants = Grants(store, issuer=issuer, allow_list=allow_list)
+        self._issuer = issuer
         self._signer = signer
         self._lifetimes = lifetimes
         self._signin = SigninPage(
-            base_url=base_url, server_name=server_name, signer=signer, pin=pin, open_grant=self._open_grant
+            issuer=issuer, server_name=server_name, signer=signer, pin=pin, open_grant=self._open_grant
         )
 
     def get_routes(self, mcp_path: str | None = None) -> list[Route]:
@@ -96,6 +97,7 @@ class LocalLogin(OAuthProvider):
             code_challenge=params.code_challenge,
             scopes=params.scopes or [SCOPE],
             state=params.state,
+            issuer=self._issuer.url,
         )
         return self._signin.url(request, lifetime=self._lifetimes.signin_page)
 
@@ -110,6 +112,7 @@ class LocalLogin(OAuthProvider):
             code_challenge=request.code_challenge,
             approved_at=now,
             code_expires_at=now + self._lifetimes.code,
+            issuer=self._issuer.url,
         )
         return await self._grants.open(grant, lifetime=self._lifetimes.code)
 
@@ -190,12 +193,13 @@ class LocalLogin(OAuthProvider):
         if generation != grant.generation and not cut_short:
             raise TokenError("invalid_grant", "this was used before; sign in again")
         if not cut_short:
-            grant = grant.model_copy(update={"generation": generation + 1, "issued_at": int(time.time())})
+            issued = {"generation": generation + 1, "issued_at": int(time.time()), "issuer": self._issuer.url}
+            grant = grant.model_copy(update=issued)
             await self._grants.save(identifier, grant, lifetime=self._lifetimes.refresh_token)
         return self._answer(identifier, grant)
 
     def _answer(self, identifier: str, grant: Grant) -> OAuthToken:
-        access = claims_of(identifier, grant, lifetime=self._lifetimes.access_token)
+        access = claims_of(identifier, grant, lifetime=self._lifetimes.access_token) | {"aud": str(self._resource_url)}
         refresh = claims_of(identifier, grant, lifetime=self._lifetimes.refresh_token)
         return OAuthToken(
             access_token=self._signer.sign(ACCESS_TOKEN, access),

@@ -1,21 +1,21 @@
 """The sign-in page: shows which client asks for what and, given the PIN, approves it."""
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode, urlsplit
 
 from mcp.server.auth.provider import construct_redirect_uri
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from mcp_holdfast import audit
+from mcp_holdfast.auth.destinations import Destination
+from mcp_holdfast.auth.local.grants import Issuer
 from mcp_holdfast.auth.local.pin import PinCheck, TooManyTries, WrongPin
 from mcp_holdfast.auth.local.tokens import AUTHORIZATION_REQUEST, ExpiredToken, InvalidToken, TokenSigner
 from mcp_holdfast.pages import page
-from mcp_holdfast.settings import is_loopback
-
-log = logging.getLogger(__name__)
 
 
 class AuthorizationRequest(BaseModel):
@@ -28,18 +28,11 @@ class AuthorizationRequest(BaseModel):
     code_challenge: str
     scopes: list[str]
     state: str | None
+    issuer: str | None = None
 
     @property
-    def redirect_host(self) -> str:
-        """Where the browser will be sent, for a person to judge."""
-        parts = urlsplit(self.redirect_uri)
-        return parts.netloc if parts.scheme in {"http", "https"} else f"the app that opens {parts.scheme}: links"
-
-    @property
-    def redirects_to_this_computer(self) -> bool:
-        """Whether that is the person's own machine, as with clients that run beside the browser."""
-        parts = urlsplit(self.redirect_uri)
-        return parts.scheme == "http" and is_loopback(parts.hostname or "")
+    def destination(self) -> Destination:
+        return Destination(self.redirect_uri)
 
 
 class SigninPage:
@@ -48,14 +41,14 @@ class SigninPage:
     def __init__(
         self,
         *,
-        base_url: str,
+        issuer: Issuer,
         server_name: str,
         signer: TokenSigner,
         pin: PinCheck,
         open_grant: Callable[[AuthorizationRequest], Awaitable[str]],
     ) -> None:
         self._server_name = server_name
-        self._base_url = base_url
+        self._issuer = issuer
         self._signer = signer
         self._pin = pin
         self._open_grant = open_grant
@@ -63,22 +56,25 @@ class SigninPage:
     def url(self, request: AuthorizationRequest, *, lifetime: int) -> str:
         """The page's URL for a request, good for `lifetime` seconds and across restarts."""
         claims = {"request": request.model_dump(), "exp": int(time.time()) + lifetime}
-        return f"{self._base_url}/signin?{urlencode({'request': self._signer.sign(AUTHORIZATION_REQUEST, claims)})}"
+        return f"{self._issuer.url}/signin?{urlencode({'request': self._signer.sign(AUTHORIZATION_REQUEST, claims)})}"
 
     async def handle(self, http: Request) -> Response:
         form = await _form(http) if http.method == "POST" else dict(http.query_params)
         try:
             claims = self._signer.verify(AUTHORIZATION_REQUEST, form.get("request", ""))
-        except ExpiredToken:
-            return self._message("This sign-in page has expired", 410)
-        except InvalidToken:
-            return self._message("This sign-in link is incomplete or was changed", 400)
+        except ExpiredToken as error:
+            raise HTTPException(410, "this sign-in page has expired") from error
+        except InvalidToken as error:
+            raise HTTPException(400, "this sign-in link is incomplete or was changed") from error
         request = AuthorizationRequest.model_validate(claims["request"])
+        audit.know("client_id", request.client_id)
+        audit.know("client_name", request.client_name)
+        if not self._issuer.issued(request.issuer):
+            raise HTTPException(400, "this sign-in link is of another host of this server")
         answer = form.get("answer") if http.method == "POST" and not _comes_from_elsewhere(http) else None
         if answer not in {"approve", "deny"}:
             return self._page(request, form["request"])
         if answer == "deny":
-            log.info("the owner denied a client", extra={"client": request.client_id})
             return _send_back(request, error="access_denied", error_description="The owner denied the request")
         return await self._approve(request, form, http.client.host if http.client else "unknown")
 
@@ -86,14 +82,15 @@ class SigninPage:
         try:
             await self._pin.check(form.get("pin", ""), address)
         except WrongPin:
+            audit.record("pin_refused", reason="wrong_pin", host=request.destination.host)
             return self._page(request, form["request"], error="That is not the PIN. Try again.", status=403)
         except TooManyTries as refusal:
+            audit.record("pin_refused", reason="too_many_tries", host=request.destination.host)
             error = f"Too many wrong PINs. Try again in {_duration(refusal.retry_after)}."
             response = self._page(request, form["request"], error=error, status=429)
             response.headers["Retry-After"] = str(refusal.retry_after)
             return response
         code = await self._open_grant(request)
-        log.info("the owner approved a client", extra={"client": request.client_id, "host": request.redirect_host})
         return _send_back(request, code=code)
 
     def _page(self, request: AuthorizationRequest, signed: str, *, error: str = "", status: int = 200) -> Response:
@@ -102,13 +99,13 @@ class SigninPage:
             server_name=self._server_name,
             status=status,
             form_targets=_form_targets(request.redirect_uri),
-            request=request,
+            client_name=request.client_name,
+            published_at=None,
+            destination=request.destination,
+            scopes=request.scopes,
             signed=signed,
             error=error,
         )
-
-    def _message(self, title: str, status: int) -> Response:
-        return page("message.html", server_name=self._server_name, status=status, title=title)
 
 
 def _comes_from_elsewhere(http: Request) -> bool:

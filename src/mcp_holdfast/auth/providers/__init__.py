@@ -6,6 +6,14 @@ stands for, `reading` makes a plan of both or says all that is wrong, `plan` bui
 
 from mcp_holdfast.auth.providers.names import SHIPPED, SHORT_NAMES
 from mcp_holdfast.auth.providers.plan import ProviderPlan, ProviderUnreachable
-from mcp_holdfast.auth.providers.reading import plan_provider, provider_of
+from mcp_holdfast.auth.providers.reading import plan_provider, provider_of, unread_variables
 
-__all__ = ["SHIPPED", "SHORT_NAMES", "ProviderPlan", "ProviderUnreachable", "plan_provider", "provider_of"]
+__all__ = [
+    "SHIPPED",
+    "SHORT_NAMES",
+    "ProviderPlan",
+    "ProviderUnreachable",
+    "plan_provider",
+    "provider_of",
+    "unread_variables",
+]

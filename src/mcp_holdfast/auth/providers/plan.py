@@ -1,9 +1,10 @@
 """A provider that was chosen and checked, and what it takes to build it."""
 
 import re
+import secrets
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from fastmcp.server.auth.oidc_proxy import OIDCProxy
 from fastmcp.server.auth.providers.oci import OCIProvider
 from key_value.aio.adapters.pydantic import PydanticAdapter
 from key_value.aio.protocols import AsyncKeyValue
+from key_value.aio.stores.memory import MemoryStore
 from pydantic import SecretStr, ValidationError
 
 from mcp_holdfast.auth.providers.names import SELECTOR
@@ -71,6 +73,12 @@ class ProviderPlan:
     def all_variables(self) -> set[str]:
         return {variable for plan in self.all_plans() for variable in plan.variables.values()}
 
+    def at(self, base_url: str) -> "ProviderPlan":
+        """The same provider under another public URL, unless it was given one of its own."""
+        given = {"base_url": base_url} if "base_url" in self.sources else {}
+        parts = {name: tuple(part.at(base_url) for part in parts) for name, parts in self.parts.items()}
+        return replace(self, arguments={**self.arguments, **given}, parts=parts)
+
     def allow_list(self, default: RedirectAllowList) -> RedirectAllowList:
         """Where codes may be sent: what the operator set for this very provider, else the default."""
         login = self.login
@@ -124,6 +132,10 @@ class ProviderPlan:
             raise ConfigurationError([self._refusal(reason)])
         _take_strange_records_for_missing(provider)
         return provider
+
+    def try_to_build(self) -> AuthProvider:
+        """Make one that keeps nothing, to see whether it can be made; raises as `build` does."""
+        return self.build(client_storage=MemoryStore(), jwt_signing_key=secrets.token_bytes(32))
 
     def _refusal(self, reason: str) -> Problem:
         suspects = [name for name in self.variables if re.search(rf"\b{name}\b", reason)] or self.arguments

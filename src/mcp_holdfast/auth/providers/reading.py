@@ -32,6 +32,7 @@ TOKEN_VERIFIERS: dict[type[AuthProvider], tuple[str, ...]] = {
 """The verifiers that a proxy gets unasked, each with the parameters that tell it is meant; the first that is wins."""
 
 LETS_ANYONE_IN = (DebugTokenVerifier, InMemoryOAuthProvider)
+ENABLE_CIMD = "enable_cimd"
 GIVEN_BY_US = frozenset({"client_storage"})
 OF_SETTINGS: Mapping[str, tuple[str, ...]] = {
     "base_url": ("HOLDFAST_BASE_URL", "OAUTH_ISSUER_URL"),
@@ -50,13 +51,19 @@ def provider_of(settings: Settings, environment: Environment) -> ProviderPlan | 
     """
     if settings.provider in {"local", "none"}:
         return None
-    return plan_provider(
+    plan = plan_provider(
         settings.provider,
         environment,
         base_url=settings.base_url,
         access_token_lifetime=settings.access_token_lifetime,
         refresh_ahead=settings.refresh_ahead,
     )
+    if settings.cimd == "on" and plan.login.arguments.get(ENABLE_CIMD) is False:
+        variable = plan.login.variables[ENABLE_CIMD]
+        raise ConfigurationError([Problem("HOLDFAST_CIMD", f"is on, but {variable} is false", "Remove one of them")])
+    if len(settings.base_urls) > 1 and (problems := list(_of_one_host(plan))):
+        raise ConfigurationError(problems)
+    return plan
 
 
 def plan_provider(
@@ -241,6 +248,14 @@ def _strays(
     return problems
 
 
+def unread_variables(name: str, plan: ProviderPlan | None, environment: Environment) -> Iterator[str]:
+    """Warn of parameters of other providers than the one in use, of which there may be none."""
+    read = plan.all_variables() if plan else set()
+    for variable in sorted(environment.values.keys() - read):
+        if variable.startswith((f"{SELECTOR}_", EXASOL_PREFIX)):
+            yield f"{variable} is not read: {SELECTOR} is {name}"
+
+
 def _nearest(name: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
 
@@ -263,6 +278,15 @@ def _doubtful(plan: ProviderPlan, environment: Environment) -> list[Problem]:
             remedy = "Choose another, or also set HOLDFAST_ALLOW_ANONYMOUS=true if that is what you want"
             problems.append(Problem(SELECTOR, what, remedy))
     return problems
+
+
+def _of_one_host(plan: ProviderPlan) -> Iterator[Problem]:
+    """Report parameters that would be the same for all hosts, where each is to be an identity of its own."""
+    for part in plan.all_plans():
+        for name in ("issuer_url", "resource_base_url"):
+            if name in part.arguments:
+                what = "is one URL, and HOLDFAST_BASE_URL names several hosts, each with its own"
+                yield Problem(part.variables[name], what, "Remove it")
 
 
 def _agree(one: str, other: str) -> bool:
