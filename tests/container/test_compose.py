@@ -21,11 +21,14 @@ from harness.oauth import OAuthClient
 from harness.proxy_login import AUTHORIZE_PARAMETERS, ProxyPerson
 from harness.server import free_port
 from harness.waiting import eventually
-from test_docs import blocks
+from mcp_holdfast.auth.providers import provider_of
+from mcp_holdfast.settings import load_settings, read_environment
+from test_docs import PROVIDERS, blocks, settings_in
 
 PAGE = ROOT / "docs/compose.md"
 MAKE_SECRETS = next(block for block in blocks(PAGE, "sh") if "compose-secrets" in block)
 OF_ENTRA, OF_ANY_PROVIDER = blocks(PAGE, "ini")
+PROVIDER_PAGES = [page for page in sorted(PROVIDERS.glob("*.md")) if page.name != "README.md"]
 
 
 @dataclass
@@ -72,7 +75,7 @@ class Deployment:
         (command,) = [block for block in blocks(PAGE, "sh") if f"compose/{self.file}.yaml" in block]
         self.run(command.replace(" up ", " --file compose/override.yaml up "))
 
-    def run(self, command: str) -> None:
+    def run(self, command: str) -> str:
         environment = {
             **os.environ,
             "PATH": f"{Path(docker_path()).parent}:{os.environ['PATH']}",
@@ -87,6 +90,7 @@ class Deployment:
             ["bash", "-euc", command], cwd=self.directory, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def container(self, service: str) -> str:
         return f"{self.name}-{service}-1"
@@ -248,6 +252,29 @@ def test_any_other_provider_signs_people_in_and_a_kill_does_not_sign_them_out(
         client.refresh().raise_for_status()
         entra.kill_and_start("holdfast")
         assert_signed_in(client)
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    deployment = Deployment(tmp_path_factory.mktemp("checked") / "clone", "entra")
+    deployment.write_secret("client_secret", "a client secret")
+    return deployment
+
+
+@pytest.mark.parametrize("page", PROVIDER_PAGES, ids=lambda page: page.stem)
+def test_the_file_that_a_providers_page_names_takes_the_settings_of_the_page(page: Path, checked: Deployment) -> None:
+    (checked.directory / "compose/.env").write_text(blocks(page, "ini")[0])
+    (command,) = blocks(page, "sh")
+    printed = json.loads(checked.run(f"{command.partition(' up ')[0]} config --format json"))
+    secrets = str(checked.directory / "compose/secrets")
+    variables = printed["services"]["holdfast"]["environment"]
+    environment, problems = read_environment(
+        {name: value.replace("/run/secrets", secrets) for name, value in variables.items()}
+    )
+    settings, more = load_settings(environment)
+    assert problems + more == []
+    assert settings.provider == settings_in(page)["FASTMCP_SERVER_AUTH"]
+    provider_of(settings, environment)
 
 
 def assert_signed_in(client: OAuthClient) -> None:

@@ -6,12 +6,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import Say
 from harness.container import ROOT, built_image
 from harness.identity_provider import IdentityProvider
+from harness.load_balancer import CUT, REFUSED
 from harness.proxy_login import proxy_environment
 from harness.server import PIN
 from harness.stock import stock_python
@@ -19,7 +21,7 @@ from nfs.load import Load
 from nfs.machine import Machine
 from nfs.network import HOST, private_network
 from nfs.replica import PUBLIC_URL, HoldfastReplica, Replica, StockReplica, image_root
-from nfs.server import NFSServer
+from nfs.server import AccessPoint, NFSServer
 from nfs.site import Site
 
 USER = 10001
@@ -32,7 +34,9 @@ Tell = Callable[[str, Load, list[str], list[Path]], None]
 
 HEADING = f"""begun anew: sessions and sign-ins that a client could not bring to an end or go on with
 lost: acknowledged, and afterwards not good at one of the replicas; damaged: records set aside
-{"":72} {"sign-ins":>8} {"refreshes":>9} {"calls":>6} {"requests":>9} {"begun anew":>10} {"lost":>8} {"damaged":>8}"""
+refused: no connection could be made; cut: a server had got the request, and the connection ended without the answer
+{"":72} {"sign-ins":>8} {"refreshes":>9} {"calls":>6} {"requests":>9} {"refused":>8} {"cut":>5} {"begun anew":>10} \
+{"lost":>8} {"damaged":>8}"""
 
 
 class ReachableProvider(IdentityProvider):
@@ -91,8 +95,8 @@ def server(network: None, tmp_path: Path) -> Iterator[NFSServer]:
 
 
 @contextmanager
-def nfs_server(directory: Path) -> Iterator[NFSServer]:
-    server = NFSServer(directory / "server")
+def nfs_server(directory: Path, access_point: AccessPoint | None = None) -> Iterator[NFSServer]:
+    server = NFSServer(directory / "server", access_point=access_point)
     try:
         yield server.start()
     finally:
@@ -110,7 +114,7 @@ def machines(directory: Path) -> Iterator[BootMachine]:
     """Boot machines, which lose their power at the end."""
     booted: list[Machine] = []
 
-    def boot(**options: int) -> Machine:
+    def boot(**options: Any) -> Machine:
         machine = Machine(FIRST_MACHINE + len(booted), directory / "machines", **options)
         booted.append(machine)
         return machine.boot()
@@ -139,14 +143,19 @@ def target(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def site(target: str, image: Path, boot_machine: BootMachine, provider: IdentityProvider, server: NFSServer) -> Site:
-    """Two replicas that sign in at the identity provider."""
-    shared_directory(server)
-    environment = {
+def environment(provider: IdentityProvider) -> dict[str, str]:
+    """What servers need to sign people in at the identity provider, as many as come."""
+    return {
         **proxy_environment(provider, PUBLIC_URL),
         "HOLDFAST_SERVER": "demo",
         "HOLDFAST_REGISTRATIONS_PER_MINUTE": "100000",
     }
+
+
+@pytest.fixture
+def site(target: str, image: Path, boot_machine: BootMachine, environment: dict[str, str], server: NFSServer) -> Site:
+    """Two replicas that sign in at the identity provider."""
+    shared_directory(server)
     kinds: dict[str, Callable[[Machine], Replica]] = {
         "holdfast": lambda machine: HoldfastReplica(machine, environment, image),
         "stock": lambda machine: StockReplica(machine, environment),
@@ -179,10 +188,10 @@ def tell(target: str, say: Say) -> Tell:
     """Write a row of the table; in that of Holdfast nothing may be lost."""
 
     def tell(what: str, load: Load, lost_later: list[str], damaged: list[Path]) -> None:
-        done = load.done
+        done, outcomes = load.done, load.outcomes
         row = (
             f"{target:9} {what:62} {done['redeem']:8} {done['refresh']:9} {done['call']:6} {done['requests']:9} "
-            f"{len(load.lost):10} {len(lost_later):8} {len(damaged):8}"
+            f"{outcomes[REFUSED]:8} {outcomes[CUT]:5} {len(load.lost):10} {len(lost_later):8} {len(damaged):8}"
         )
         say("two replicas on NFSv4.1", HEADING, row)
         for reason in [*load.lost, *lost_later, *map(str, damaged)]:

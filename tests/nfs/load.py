@@ -13,6 +13,7 @@ from functools import partial
 import httpx
 
 from harness.journeys import Lost, ProxyJourney
+from harness.load_balancer import LoadBalancer
 from harness.oauth import OAuthClient
 from harness.patience import patiently
 from harness.proxy_login import ProxyPerson
@@ -26,36 +27,6 @@ ENDS_WITHIN = 240.0
 PAUSE = 0.02
 STEPS = 10
 GOES_ON_WITHIN = 240.0
-
-
-class LoadBalancer(httpx.BaseTransport):
-    """Sends what is meant for the public URL to one of several servers, and to the next one when that fails."""
-
-    def __init__(self, urls: Sequence[str], first: int = 0) -> None:
-        self._urls = [httpx.URL(url) for url in urls]
-        self._chosen = first % len(urls)
-        self._transport = httpx.HTTPTransport()
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        server = self._urls[self._chosen]
-        url = request.url.copy_with(host=server.host, port=server.port)
-        sent = httpx.Request(
-            request.method, url, headers=request.headers, stream=request.stream, extensions=request.extensions
-        )
-        try:
-            response = self._transport.handle_request(sent)
-        except httpx.TransportError:
-            self.choose_next()
-            raise
-        if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-            self.choose_next()
-        return response
-
-    def choose_next(self) -> None:
-        self._chosen = (self._chosen + 1) % len(self._urls)
-
-    def close(self) -> None:
-        self._transport.close()
 
 
 class Journey(ProxyJourney):
@@ -82,6 +53,10 @@ class Caller(threading.Thread):
         self._number = number
         self._random = random.Random(number)
         self._balancer = LoadBalancer(urls, number)
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        return self._balancer.outcomes
 
     @property
     def steps(self) -> int:
@@ -148,6 +123,11 @@ class Load:
     @property
     def done(self) -> Counter[str]:
         return sum((caller.done for caller in self.callers), Counter())
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """What became of requests that were not simply answered (harness.load_balancer)."""
+        return sum((caller.outcomes for caller in self.callers), Counter())
 
     @property
     def lost(self) -> list[str]:

@@ -28,12 +28,13 @@ KERNEL = "/usr/bin/linux.uml"
 MODULES = Path("/usr/lib/uml/modules")
 INIT = Path(__file__).with_name("machine_init.py")
 WHOLE_STATE = Path(__file__).with_name("whole_state.c")
-MEMORY = "512M"
+MEMORY = 512
+"""In MiB."""
 
 MOUNT_POINT = "/mnt/efs"
 LOGS = "/run/logs"
 EFS_OPTIONS = "vers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport"
-"""As the EFS mount helper mounts (AWS, "Recommended NFS mount options")."""
+"""As the EFS mount helper mounts (AWS, "Recommended NFS mount options"; amazon-efs-utils, mount_options.py)."""
 
 CLOCKS_DIFFER_BY = 0.05
 """In seconds, at the most, from this machine's clock and from each other."""
@@ -114,16 +115,21 @@ class SerialLine:
 class Machine:
     """Number `number` of the network (2 to 254), which is in its address and its host name.
 
-    `directory` holds what the kernel writes, and is where the machine can write to our file system, at LOGS.
+    `directory` holds what the kernel writes, and is where the machine can write to our file system, at LOGS. It mounts
+    what the NFS server has at `exported`; `memory` is in MiB.
     """
 
-    def __init__(self, number: int, directory: Path, *, server_port: int = PORT) -> None:
+    def __init__(
+        self, number: int, directory: Path, *, server_port: int = PORT, exported: str = "/", memory: int = MEMORY
+    ) -> None:
         self.name = f"machine-{number}"
         self.address = f"{SUBNET}.{number}"
         self._hardware_address = hardware_address(number)
         self.directory = directory / self.name
         self.directory.mkdir(parents=True)
         self._server_port = server_port
+        self._exported = exported
+        self._memory = memory
         self._kernel: subprocess.Popen[bytes] | None = None
         self._line: SerialLine | None = None
 
@@ -161,6 +167,12 @@ class Machine:
             raise Failed(self.name, command, answer["status"], answer["output"])
         return str(answer["output"])
 
+    def mount(self, exported: str, directory: str) -> None:
+        """Mount what the NFS server has at `exported` as EFS is mounted."""
+        self.run("mkdir", "-p", directory)
+        options = f"{EFS_OPTIONS},addr={HOST},clientaddr={self.address},port={self._server_port}"
+        self.run("mount", "-i", "-t", "nfs4", "-o", options, f"{HOST}:{exported}", directory, timeout=MOUNTS_WITHIN)
+
     def cut_power(self) -> None:
         if self._kernel is not None and self._kernel.poll() is None:
             os.killpg(self._kernel.pid, signal.SIGKILL)
@@ -177,7 +189,7 @@ class Machine:
         return [
             *("setpriv", "--pdeathsig", "KILL", KERNEL),
             *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet"),
-            *(f"mem={MEMORY}", f"uml_dir={self.directory}", f"umid={self.name}"),
+            *(f"mem={self._memory}M", f"uml_dir={self.directory}", f"umid={self.name}"),
             *(f"vec0:transport=tap,ifname={self.name},depth=128,gro=1", "con=null", "con0=null,fd:1"),
             *(f"ssl0=fd:{line},fd:{line}", f"init={sys.executable}", "--", str(INIT)),
         ]
@@ -189,12 +201,11 @@ class Machine:
         self.run("ip", "link", "set", "lo", "up")
         self.run("ip", "address", "add", f"{self.address}/24", "dev", "vec0")
         self.run("ip", "link", "set", "vec0", "address", self._hardware_address, "up")
-        self.run("mkdir", "-p", MOUNT_POINT, LOGS, "/run/kernel/lib/modules")
+        self.run("mkdir", "-p", LOGS, "/run/kernel/lib/modules")
         self.run("mount", "--bind", str(MODULES), "/run/kernel/lib/modules")
         self.run("modprobe", "--dirname", "/run/kernel", "nfsv4")
         self.run("mount", "-t", "hostfs", "-o", str(self.directory), "none", LOGS)
-        options = f"{EFS_OPTIONS},addr={HOST},clientaddr={self.address},port={self._server_port}"
-        self.run("mount", "-i", "-t", "nfs4", "-o", options, f"{HOST}:/", MOUNT_POINT, timeout=MOUNTS_WITHIN)
+        self.mount(self._exported, MOUNT_POINT)
 
     def _set_clock(self) -> float:
         """As NTP would, since a new kernel knows the time to the second; by how much it is behind at the most."""

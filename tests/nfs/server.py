@@ -1,9 +1,11 @@
 """An NFSv4.1 server, nfs-ganesha: like EFS it serves one file system to many clients."""
 
+import os
 import signal
 import socket
 import subprocess
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.waiting import eventually
@@ -39,20 +41,47 @@ EXPORT {{
 LOG {{ Default_Log_Level = EVENT; }}
 """
 
+ACCESS_POINT = """
+EXPORT {{
+    Export_Id = 2; Path = {directory}/export{path}; Pseudo = {path}; Access_Type = {access};
+    Squash = All_Squash; Anonymous_Uid = {uid}; Anonymous_Gid = {gid};
+    SecType = sys; Protocols = 4; Transports = TCP; FSAL {{ Name = VFS; }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class AccessPoint:
+    """A directory of the file system, where everybody is one user (Amazon EFS, "Enforcing a user identity")."""
+
+    path: str
+    uid: int
+    gid: int
+    permissions: int
+    """Of the directory, which is made for that user when it is not there."""
+
 
 class NFSServer:
-    """Serves `export` in its directory, a file system of its own with room for `size` bytes (as mount takes it)."""
+    """Serves `export` in its directory, a file system of its own with room for `size` bytes (as mount takes it).
 
-    def __init__(self, directory: Path, size: str = "256M") -> None:
+    What is below an access point is served through that only.
+    """
+
+    def __init__(self, directory: Path, size: str = "256M", access_point: AccessPoint | None = None) -> None:
         self.export = directory / "export"
         self.log = directory / "ganesha.log"
         self._directory = directory
+        self._access_point = access_point
         self._filler = self.export / "filler"
         self._configuration = directory / "ganesha.conf"
         self._process: subprocess.Popen[bytes] | None = None
         for needed in (self.export, directory / "recovery"):
             needed.mkdir(parents=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "holdfast-test", self.export], check=True)
+        if access_point is not None:
+            root = Path(f"{self.export}{access_point.path}")
+            root.mkdir(mode=access_point.permissions)
+            os.chown(root, access_point.uid, access_point.gid)
 
     def start(self) -> "NFSServer":
         self._configure("RW")
@@ -109,6 +138,8 @@ class NFSServer:
         text = CONFIGURATION.format(
             port=PORT, host=HOST, lease=LEASE, grace=GRACE, slots=SLOTS, directory=self._directory, access=access
         )
+        if self._access_point is not None:
+            text += ACCESS_POINT.format(directory=self._directory, access=access, **vars(self._access_point))
         self._configuration.write_text(text)
 
     def _is_listening(self) -> bool:

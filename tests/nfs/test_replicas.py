@@ -8,16 +8,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import httpx
 import pytest
 
-from harness.oauth import OAuthClient
-from harness.waiting import eventually
 from mcp_holdfast.settings import EXIT_CONFIG
 from nfs.conftest import MakeHoldfast, Tell
 from nfs.load import lost_afterwards, under_load
 from nfs.machine import Failed
-from nfs.server import NFSServer
 from nfs.site import Site
 
 CALLERS = 4
@@ -28,7 +24,6 @@ PARTITIONS = int(os.environ.get("NFS_PARTITIONS", "1"))
 HANG_SECONDS = float(os.environ.get("NFS_HANG_SECONDS", "8"))
 FAULT_SECONDS = float(os.environ.get("NFS_FAULT_SECONDS", "6"))
 SECONDS_EACH = 60
-STOPS_WITHIN = 60.0
 
 
 @dataclass(frozen=True)
@@ -71,19 +66,6 @@ def test_disk_is_refused_on_nfs(holdfast: MakeHoldfast) -> None:
     assert "EXA_MCP_STORAGE_BACKEND: disk keeps a SQLite database, which a network file system (nfs4" in str(
         refused.value
     )
-
-
-def test_a_replica_that_is_told_to_stop_ends_on_a_mount_that_hangs(holdfast: MakeHoldfast, server: NFSServer) -> None:
-    replica = holdfast().start()
-    server.hang()
-    try:
-        # What it has to wait for now it does not get.
-        with pytest.raises(httpx.HTTPStatusError, match="503"), httpx.Client(base_url=replica.url, timeout=60) as http:
-            OAuthClient(http).register().raise_for_status()
-        replica.terminate()
-        eventually(replica.is_running, lambda running: not running, within=STOPS_WITHIN)
-    finally:
-        server.go_on()
 
 
 def test_it_reports_the_mount(holdfast: MakeHoldfast) -> None:

@@ -35,7 +35,8 @@ class Readiness:
         if self._probe is None or (self._probe.done() and time.monotonic() > self._probed_at + RESULT_HOLDS_FOR):
             self._probe, self._probed_at = asyncio.create_task(self._try_the_store()), time.monotonic()
         try:
-            return await asyncio.wait_for(asyncio.shield(self._probe), DEADLINE)
+            async with asyncio.timeout(DEADLINE):
+                return await asyncio.shield(self._probe)
         except TimeoutError:
             return f"the store has not answered for {time.monotonic() - self._probed_at:.0f} s"
 
@@ -64,13 +65,16 @@ class TellsProblem(Protocol):
         """Why not, for anyone to read; None if they can."""
 
 
-def health_routes(readiness: TellsProblem) -> list[Route]:
+def health_routes(*conditions: TellsProblem) -> list[Route]:
+    """The two routes; `/readyz` tells the first of the problems."""
+
     async def livez(_: Request) -> Response:
         return JSONResponse({"status": "alive"})
 
     async def readyz(_: Request) -> Response:
-        if (problem := await readiness.problem()) is not None:
-            return JSONResponse({"status": "not ready", "reason": problem}, 503, {"Retry-After": "5"})
+        for condition in conditions:
+            if (problem := await condition.problem()) is not None:
+                return JSONResponse({"status": "not ready", "reason": problem}, 503, {"Retry-After": "5"})
         return JSONResponse({"status": "ready"})
 
     return [Route("/livez", livez), Route("/readyz", readyz)]
