@@ -92,14 +92,16 @@ def test_a_patch_that_would_need_fuzz_is_refused(site_packages: Path) -> None:
 
 
 def test_a_patch_that_fits_at_another_line_is_refused(site_packages: Path) -> None:
-    target = site_packages / LAST.targets[0]
+    path = LAST.targets[0]
+    target = site_packages / path
     target.write_text("# one more line\n" + target.read_text())
     before = contents(site_packages)
 
     result = apply_patches(site_packages)
 
     assert result.returncode == 1
-    assert f"{LAST.name} does not fit" in result.stderr
+    first_of_the_file = next(patch for patch in SERIES if path in patch.targets)
+    assert f"{first_of_the_file.name} does not fit" in result.stderr
     assert "offset 1 line" in result.stderr
     assert contents(site_packages) == before
 
