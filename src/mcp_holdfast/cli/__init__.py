@@ -7,9 +7,11 @@ from mcp_holdfast import __version__
 COMMANDS = {
     "server:serve": "Start the server; arguments go to gunicorn.",
     "server:check": "Check the configuration and start nothing.",
-    "sessions:clients": "List the clients that registered, and how many sessions each has.",
+    "doctor:doctor": "Look at all that a server depends on, where it is to run: limits, volume, provider, public URL.",
+    "clients:clients": "List the clients that registered or are configured, and how many sessions each has.",
     "sessions:sessions": "List who is signed in with which client, and until when.",
     "sessions:revoke": "End sessions: of a client, of a user, one or all.",
+    "tokens:tokens": "List the bearer tokens of machines, make one, revoke one.",
     "importing:import_": "Carry over registrations and sessions of another server, so that nobody signs in again.",
     "backup:backup": "Copy the store into a file while servers run.",
     "backup:restore": "Put a backup into an empty store.",
@@ -21,3 +23,7 @@ COMMANDS = {
 main = App(name="holdfast", help="Runs an MCP server whose users sign in once.", version=__version__)
 for place, what in COMMANDS.items():
     main.command(f"{__name__}.{place}", help=what)
+
+fargate = App(name="fargate", help="Prepare a deployment to AWS Fargate.")
+fargate.command(f"{__name__}.fargate:render", help="Print the task definition with your values in it.")
+main.command(fargate)

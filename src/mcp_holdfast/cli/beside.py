@@ -41,7 +41,7 @@ def run_on(open_store: Open[Opened], work: Work[Opened]) -> int:
     try:
         settings = _settings()
         # What the command has to say, it says itself.
-        logging.config.dictConfig(logs.configuration("error", settings.log_format))
+        logging.config.dictConfig(logs.configuration("error", settings.log_format, audits=settings.audit_log))
         return asyncio.run(_work_on_the_store(open_store, work, settings))
     except ConfigurationError as error:
         sys.stderr.write(f"Holdfast cannot open the server's store:\n{error}\n")

@@ -1,20 +1,16 @@
 """See who is signed in with which client, and end sessions."""
 
 import sys
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from pydantic import ValidationError
 
-from mcp_holdfast.auth.registrations import REGISTRATIONS, Registration
 from mcp_holdfast.auth.sessions import Session, Sessions
 from mcp_holdfast.cli.beside import EXIT_NOTHING_FOUND, EXIT_STORE_FAILED, EXIT_USAGE, run_beside_server
 from mcp_holdfast.cli.output import iso, print_json, print_table, short, when
 from mcp_holdfast.settings import Settings
-from mcp_holdfast.storage.atomic import AtomicStore, LeaseBusy, Leases
+from mcp_holdfast.storage.atomic import LeaseBusy, Leases
 from mcp_holdfast.storage.opening import OpenStore
 
 SHOWN = 12
@@ -23,7 +19,6 @@ SHOWN = 12
 SHORTEST = 8
 
 SESSION_HEAD = ("session", "user", "created (UTC)", "refreshed (UTC)", "expires (UTC)", "client id", "host", "client")
-CLIENT_HEAD = ("client id", "sessions", "registered (UTC)", "hosts", "client")
 
 Json = Annotated[bool, Parameter("--json", negative="", help="for programs: everything, with times in ISO 8601")]
 Client = Annotated[str | None, Parameter(help="of this client id")]
@@ -35,27 +30,11 @@ def sessions(*, client: Client = None, user: User = None, as_json: Json = False)
     """List who is signed in with which client, and until when."""
 
     async def work(settings: Settings, opened: OpenStore) -> int:
-        found = await _find(_sessions_in(opened, settings), client=client, user=user)
+        found = await find(sessions_in(opened, settings), client=client, user=user)
         if as_json:
             print_json([_session_fields(identifier, session) for identifier, session in found])
         else:
             _print_sessions(found)
-        return 0
-
-    return run_beside_server(work)
-
-
-def clients(*, as_json: Json = False) -> int:
-    """List the clients that registered, and how many sessions each has."""
-
-    async def work(settings: Settings, opened: OpenStore) -> int:
-        registrations = {client_id: found async for client_id, found in _registrations(opened.store)}
-        found = await _find(_sessions_in(opened, settings))
-        known = _known_clients(registrations, found)
-        if as_json:
-            print_json([client.fields() for client in known])
-        else:
-            print_table(CLIENT_HEAD, [client.row() for client in known])
         return 0
 
     return run_beside_server(work)
@@ -77,8 +56,8 @@ def revoke(
         return EXIT_USAGE
 
     async def work(settings: Settings, opened: OpenStore) -> int:
-        known = _sessions_in(opened, settings)
-        found = await _find(known, beginning=session, client=client, user=user)
+        known = sessions_in(opened, settings)
+        found = await find(known, beginning=session, client=client, user=user)
         if session and len(found) > 1:
             sys.stderr.write(f"{len(found)} sessions begin with that; give more characters\n")
             return EXIT_USAGE
@@ -105,11 +84,11 @@ def _usage_problem(session: str, client: str | None, user: str | None, *, everyo
     return ""
 
 
-def _sessions_in(opened: OpenStore, settings: Settings) -> Sessions:
+def sessions_in(opened: OpenStore, settings: Settings) -> Sessions:
     return Sessions(opened.store, Leases(opened.store, lifetime=settings.lease))
 
 
-async def _find(
+async def find(
     known: Sessions, *, beginning: str = "", client: str | None = None, user: str | None = None
 ) -> list[Found]:
     """The sessions that are asked for, the oldest first."""
@@ -121,20 +100,12 @@ async def _find(
     return sorted(found, key=lambda one: one[1].created_at)
 
 
-async def _registrations(store: AtomicStore) -> AsyncIterator[tuple[str, Registration]]:
-    async for client_id, entry in store.entries(REGISTRATIONS):
-        try:
-            yield client_id, Registration.model_validate(entry.value_as_dict)
-        except ValidationError:
-            continue
-
-
 async def _revoke(known: Sessions, chosen: Sequence[Found]) -> tuple[list[Found], list[str]]:
     """End sessions: those that were ended, and the identifiers of those that cannot be ended now."""
     revoked, busy = list[Found](), list[str]()
     for identifier, session in chosen:
         try:
-            if await known.revoke(identifier, "the operator asked for it"):
+            if await known.revoke(identifier, "revoked_by_operator"):
                 revoked.append((identifier, session))
         except LeaseBusy:
             busy.append(identifier)
@@ -169,48 +140,6 @@ def _print_sessions(found: Sequence[Found]) -> None:
         for identifier, session in found
     ]
     print_table(SESSION_HEAD, rows)
-
-
-@dataclass(frozen=True)
-class KnownClient:
-    """A client that registered, or that has sessions without: those whose id is a URL need not register.
-
-    `registered_at` is in seconds since the epoch. An unused one has never completed a sign-in and will expire.
-    """
-
-    client_id: str
-    name: str | None
-    hosts: list[str]
-    registered_at: float | None
-    used: bool
-    sessions: int
-
-    def fields(self) -> dict[str, Any]:
-        return {
-            "client_id": self.client_id,
-            "client_name": self.name,
-            "redirect_hosts": self.hosts,
-            "registered_at": iso(self.registered_at),
-            "used": self.used,
-            "sessions": self.sessions,
-        }
-
-    def row(self) -> tuple[str, ...]:
-        sessions = str(self.sessions) if self.used else "never used"
-        return self.client_id, sessions, when(self.registered_at), short(", ".join(self.hosts)), short(self.name)
-
-
-def _known_clients(registrations: dict[str, Registration], found: Sequence[Found]) -> list[KnownClient]:
-    counts = Counter(session.client_id for _, session in found)
-    known = [
-        KnownClient(identifier, one.client_name, one.redirect_hosts, one.registered_at, one.used, counts[identifier])
-        for identifier, one in sorted(registrations.items(), key=lambda item: item[1].registered_at)
-    ]
-    others = {session.client_id: session for _, session in found if session.client_id not in registrations}
-    for identifier, one in others.items():
-        hosts = [one.redirect_host] if one.redirect_host else []
-        known.append(KnownClient(identifier, one.client_name, hosts, None, True, counts[identifier]))
-    return known
 
 
 def _tell_what_was_revoked(revoked: Sequence[Found], settings: Settings, *, as_json: bool) -> None:

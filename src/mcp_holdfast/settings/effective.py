@@ -61,8 +61,10 @@ def without_credentials(text: str) -> str:
 
 
 def _shown(value: Any, setting: FieldInfo) -> str:
-    if value is None or value == ():
+    if value is None or value in ((), {}):
         return ""
+    if isinstance(value, dict):
+        return ", ".join(value)
     if isinstance(value, tuple):
         return ", ".join(_shown(item, setting) for item in value)
     if isinstance(value, SecretStr):

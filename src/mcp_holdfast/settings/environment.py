@@ -13,8 +13,17 @@ LONGEST_SECRET = 64 * 1024
 
 # A variable under one of these may be given as NAME_FILE; elsewhere (SSL_CERT_FILE) the suffix means other things.
 FILE_PREFIXES = ("HOLDFAST_", "EXA_", "FASTMCP_SERVER_AUTH_", "OAUTH_", "MCP_OAUTH_")
-NEVER_EMPTY = frozenset({"HOLDFAST_STORAGE_URL"})
-"""Without it the records would be somewhere else, and nobody might notice."""
+NEVER_EMPTY = {"HOLDFAST_STORAGE_URL": "Give the URL, or remove the variable to keep files"} | dict.fromkeys(
+    (
+        "HOLDFAST_ALLOWED_USERS",
+        "HOLDFAST_ALLOWED_DOMAINS",
+        "HOLDFAST_ALLOWED_GROUPS",
+        "HOLDFAST_CLOUDFLARE_TEAM",
+        "HOLDFAST_CLOUDFLARE_AUDIENCE",
+    ),
+    "Give its value, or remove the variable to let in everybody whom the login lets in",
+)
+"""Without them records would be somewhere else, or strangers let in, and nobody might notice; with the remedies."""
 
 NAMES_ENDING_IN_FILE = frozenset({"EXA_MCP_LOG_FILE"})
 
@@ -51,8 +60,8 @@ def read_environment(environ: Mapping[str, str]) -> tuple[Environment, list[Prob
     values = {name: value for name, value in environ.items() if value}
     origins: dict[str, str] = {}
     problems: list[Problem] = []
-    for name in NEVER_EMPTY - values.keys() & environ.keys():
-        problems.append(Problem(name, "is set to nothing", "Give the URL, or remove the variable to keep files"))
+    for name in sorted(NEVER_EMPTY.keys() - values.keys() & environ.keys()):
+        problems.append(Problem(name, "is set to nothing", NEVER_EMPTY[name]))
     unread: set[str] = set()
     for name in [name for name, value in values.items() if not is_text(value)]:
         if name in variable_names() or name.startswith(FILE_PREFIXES):

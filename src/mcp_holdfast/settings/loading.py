@@ -1,13 +1,14 @@
 """Validate the whole environment once: every problem, each naming its variable."""
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from mcp_holdfast.settings.clients import CLIENT_ENTRIES
 from mcp_holdfast.settings.engine_urls import (
     ENGINES,
     EXAMPLES,
@@ -20,6 +21,7 @@ from mcp_holdfast.settings.engine_urls import (
 from mcp_holdfast.settings.environment import Environment
 from mcp_holdfast.settings.model import Settings, variable_names, variables_of
 from mcp_holdfast.settings.problems import Problem
+from mcp_holdfast.settings.tokens import TOKEN_ENTRIES
 from mcp_holdfast.settings.values import backend_name, in_largest_unit, is_duration
 
 EXASOL_CONNECTION_VARIABLES = ("EXA_DSN", "EXA_SAAS_HOST", "EXA_SAAS_ACCOUNT_ID")
@@ -143,9 +145,21 @@ REMEDIES = {
     "HOLDFAST_STORAGE_KEY_PREVIOUS": PREVIOUS_KEYS,
     "HOLDFAST_SIGNING_KEY": WHOLE_KEY,
     "HOLDFAST_SIGNING_KEY_PREVIOUS": PREVIOUS_KEYS,
+    "HOLDFAST_METRICS_TOKEN": "Make one with: openssl rand -base64 32",
+    "HOLDFAST_AUDIT_LOG": "Write true or false",
     "HOLDFAST_ALLOW_ANONYMOUS": "Write true or false",
     "HOLDFAST_REDIRECT_URIS": "Give redirect URIs separated by commas, as in https://app.example.com/oauth/callback; "
     "a * stands for any part of the path",
+    "HOLDFAST_CIMD": "Choose auto, on or off",
+    "HOLDFAST_CLIENTS": 'Write it as in {"connector": {"client_secret_hash": "$argon2id$...", "redirect_uris": '
+    '["https://app.example.com/callback"]}}',
+    "HOLDFAST_TOKENS": 'Write it as in {"ci": {"token_hash": "sha256:...", "expires_at": "2027-03-31"}}; '
+    "'holdfast tokens create' prints an entry",
+    "HOLDFAST_ALLOWED_USERS": "Give users separated by commas, as in ada@example.com, or as a JSON list",
+    "HOLDFAST_ALLOWED_DOMAINS": "Give domains separated by commas, as in example.com",
+    "HOLDFAST_ALLOWED_GROUPS": "Give groups separated by commas, or as a JSON list where one has a comma in it",
+    "HOLDFAST_CLOUDFLARE_TEAM": "Give the name of your team, as in Settings of Cloudflare Zero Trust",
+    "HOLDFAST_CLOUDFLARE_AUDIENCE": "Give the application's Application Audience (AUD) tag, several by commas",
     "WEB_CONCURRENCY": "Give the number of worker processes, 1 to 512",
     "HOLDFAST_REPLICAS": "Write 1 or true, not how many there are, where any of several replicas may get any "
     "request of a client, else false",
@@ -167,28 +181,33 @@ def _problems_of(error: ValidationError, environment: Environment) -> list[Probl
     return problems
 
 
+ENTRIES = {"HOLDFAST_CLIENTS": CLIENT_ENTRIES, "HOLDFAST_TOKENS": TOKEN_ENTRIES}
 LIMITS = {"less_than_equal": ("at most", "le"), "greater_than_equal": ("at least", "ge")}
 
 
 def _reason(detail: ErrorDetails, setting: FieldInfo) -> str:
     kind = detail["type"]
+    if (entries := ENTRIES.get(variables_of(setting)[0])) is not None:
+        return entries.reason_of(detail)
     if kind in LIMITS:
         words, bound = LIMITS[kind][0], detail["ctx"][LIMITS[kind][1]]
         return f"must be {words} {in_largest_unit(bound) if is_duration(setting) else bound}"
     if kind == "bool_parsing":
         return "is neither true nor false"
-    own = {"duration", "url", "key", "pin", "number", "proxies", "redirect"}
+    own = {"duration", "url", "key", "pin", "number", "proxies", "redirect", "access"}
     return detail["msg"] if kind in own else detail["msg"].lower()
 
 
 def _contradictions(settings: Settings, environment: Environment) -> list[Problem]:
-    problems = []
-    if settings.provider == "none" and not settings.allow_anonymous:
+    problems: list[Problem] = []
+    problems.extend(_access_problems(settings, environment))
+    if settings.provider == "none" and not (settings.allow_anonymous or environment.is_set("HOLDFAST_TOKENS")):
         problems.append(
             Problem(
                 "FASTMCP_SERVER_AUTH",
                 "none would serve the MCP server to anyone who can reach it",
-                "Use local for the built-in login, or also set HOLDFAST_ALLOW_ANONYMOUS=true if that is what you want",
+                "Use local for the built-in login, or HOLDFAST_TOKENS for machines, or also set "
+                "HOLDFAST_ALLOW_ANONYMOUS=true if that is what you want",
             )
         )
     problems.extend(memory_problems(settings.backend, settings.workers))
@@ -204,6 +223,26 @@ def _contradictions(settings: Settings, environment: Environment) -> list[Proble
     return problems
 
 
+def _access_problems(settings: Settings, environment: Environment) -> Iterator[Problem]:
+    """What would let in other people than was meant, or nobody."""
+    lists = [name for name in ALLOW_LISTS if environment.is_set(name)]
+    if lists and settings.provider in {"local", "none"}:
+        what = f"is set, and with FASTMCP_SERVER_AUTH={settings.provider} nobody says who people are"
+        yield Problem(lists[0], what, "Remove it, or name an identity provider in FASTMCP_SERVER_AUTH")
+    for claims, names in zip(CLAIMS, ALLOW_LISTS, strict=True):
+        if environment.is_set(claims) and not environment.is_set(names):
+            yield Problem(claims, f"is set without {names}", f"Set {names}, or remove it")
+    if settings.provider == "none" and settings.allow_anonymous and environment.is_set("HOLDFAST_TOKENS"):
+        what = "is set, and HOLDFAST_ALLOW_ANONYMOUS lets in whoever has no token"
+        yield Problem("HOLDFAST_TOKENS", what, "Keep one of the two")
+    team, audience = "HOLDFAST_CLOUDFLARE_TEAM", "HOLDFAST_CLOUDFLARE_AUDIENCE"
+    for name, other in ((team, audience), (audience, team)):
+        if environment.is_set(name) and not environment.is_set(other):
+            yield Problem(name, f"is set without {other}, and an assertion has to match both", f"Set {other} too")
+
+
+ALLOW_LISTS = ("HOLDFAST_ALLOWED_USERS", "HOLDFAST_ALLOWED_DOMAINS", "HOLDFAST_ALLOWED_GROUPS")
+CLAIMS = ("HOLDFAST_USER_CLAIMS", "HOLDFAST_DOMAIN_CLAIMS", "HOLDFAST_GROUP_CLAIMS")
 SHARED_BACKEND = "use EXA_MCP_STORAGE_BACKEND=filetree, or an engine (HOLDFAST_STORAGE_URL) in place of memory"
 
 

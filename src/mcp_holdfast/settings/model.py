@@ -15,15 +15,18 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from mcp_holdfast.settings.access import ClaimNames, Domains, Groups, Tags, Team, Users
+from mcp_holdfast.settings.clients import Clients
+from mcp_holdfast.settings.tokens import Tokens
 from mcp_holdfast.settings.values import (
     Backend,
+    BaseUrls,
     Duration,
     DurationOrOff,
     Key,
     Keys,
     RedirectPatterns,
     backend_name,
-    check_base_url,
     check_pin,
     check_proxies,
     check_storage_url,
@@ -62,9 +65,7 @@ class Settings(BaseModel):
 
     provider: str = variable("FASTMCP_SERVER_AUTH", default="local")
     allow_anonymous: bool = variable("HOLDFAST_ALLOW_ANONYMOUS", default=False)
-    base_url: Annotated[str, AfterValidator(check_base_url)] = variable(
-        "HOLDFAST_BASE_URL", "OAUTH_ISSUER_URL", default=""
-    )
+    base_urls: BaseUrls = variable("HOLDFAST_BASE_URL", "OAUTH_ISSUER_URL", default=())
 
     pin: Annotated[SecretStr, AfterValidator(check_pin)] | None = variable("HOLDFAST_PIN", "OAUTH_PIN", default=None)
     signin_page_lifetime: Duration = variable("HOLDFAST_SIGNIN_PAGE_LIFETIME", default=3600)
@@ -79,18 +80,33 @@ class Settings(BaseModel):
     quarantine: Duration = variable("HOLDFAST_QUARANTINE", default=7 * 86400)
 
     redirect_uris: RedirectPatterns = variable("HOLDFAST_REDIRECT_URIS", default=())
+    clients: Clients = variable("HOLDFAST_CLIENTS", default={})
     registrations_per_minute: Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=100_000)] = variable(
         "HOLDFAST_REGISTRATIONS_PER_MINUTE", default=20
     )
     registration_lifetime: Duration = variable("HOLDFAST_REGISTRATION_LIFETIME", default=86400)
+    cimd: Annotated[Literal["auto", "on", "off"], BeforeValidator(lowered)] = variable("HOLDFAST_CIMD", default="auto")
+
+    tokens: Tokens = variable("HOLDFAST_TOKENS", default={})
+    allowed_users: Users = variable("HOLDFAST_ALLOWED_USERS", default=())
+    allowed_domains: Domains = variable("HOLDFAST_ALLOWED_DOMAINS", default=())
+    allowed_groups: Groups = variable("HOLDFAST_ALLOWED_GROUPS", default=())
+    user_claims: ClaimNames = variable("HOLDFAST_USER_CLAIMS", default=())
+    domain_claims: ClaimNames = variable("HOLDFAST_DOMAIN_CLAIMS", default=())
+    group_claims: ClaimNames = variable("HOLDFAST_GROUP_CLAIMS", default=())
+    cloudflare_team: Team | None = variable("HOLDFAST_CLOUDFLARE_TEAM", default=None)
+    cloudflare_audience: Tags = variable("HOLDFAST_CLOUDFLARE_AUDIENCE", default=())
 
     workers: Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=512)] = variable("WEB_CONCURRENCY", default=1)
     replicas: bool = variable("HOLDFAST_REPLICAS", default=False)
+    drain: Annotated[DurationOrOff, Field(le=85)] = variable("HOLDFAST_DRAIN", default=0)
     port: Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=65535)] = variable("PORT", default=8000)
     forwarded_allow_ips: Annotated[str, AfterValidator(check_proxies)] = variable(
         "FORWARDED_ALLOW_IPS", default="127.0.0.1"
     )
     gunicorn_arguments: str = variable("GUNICORN_CMD_ARGS", default="")
+    metrics_token: Key | None = variable("HOLDFAST_METRICS_TOKEN", default=None)
+    audit_log: bool = variable("HOLDFAST_AUDIT_LOG", default=True)
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lowered)] = variable(
         "LOG_LEVEL", default="info"
     )
@@ -98,9 +114,14 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _default_base_url(self) -> Self:
-        if not self.base_url:
-            object.__setattr__(self, "base_url", f"http://localhost:{self.port}")
+        if not self.base_urls:
+            object.__setattr__(self, "base_urls", (f"http://localhost:{self.port}",))
         return self
+
+    @property
+    def base_url(self) -> str:
+        """The first of the public URLs: what is served to who asks for a host that none of them names."""
+        return self.base_urls[0]
 
 
 def variables_of(setting: FieldInfo) -> tuple[str, ...]:

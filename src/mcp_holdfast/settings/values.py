@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, AnyUrl, BeforeValidator, Field, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -17,6 +17,11 @@ SHORTEST_PIN = 6
 UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 
 PLAIN_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+
+PLAIN_HOSTS = ("localhost", "127.0.0.1", "::1")
+"""Those that FastMCP's routes take without https; names under localhost are the others."""
+
+USUAL_PORTS = {"http": ":80", "https": ":443"}
 
 BROWSERS_OWN_SCHEMES = frozenset(
     {"about", "blob", "data", "file", "filesystem", "javascript", "vbscript", "view-source"}
@@ -72,8 +77,6 @@ def is_loopback(host: str) -> bool:
 
 def check_base_url(value: str) -> str:
     url = value.strip().rstrip("/")
-    if "," in url:
-        raise PydanticCustomError("url", "names several URLs; this release serves one. Give the one that clients use")
     try:
         parts = urlsplit(url)
         port_is_valid = parts.port is None or parts.port > 0
@@ -84,11 +87,28 @@ def check_base_url(value: str) -> str:
         raise PydanticCustomError("url", "must not have a query, a fragment or credentials")
     if parts.scheme not in {"http", "https"} or not is_plain or not port_is_valid:
         raise PydanticCustomError("url", "is not an http or https URL such as https://mcp.example.com")
-    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+    host = parts.hostname or ""
+    if parts.scheme == "http" and host not in PLAIN_HOSTS and not host.endswith(".localhost"):
         raise PydanticCustomError(
             "url", "must be https: OAuth clients refuse plain http for any host but localhost (RFC 8414, section 2)"
         )
-    return url
+    # As everyone writes it (RFC 3986, sections 6.2.2.1 and 6.2.3): what was issued under a URL is known by it.
+    return parts._replace(netloc=parts.netloc.lower().removesuffix(USUAL_PORTS[parts.scheme])).geturl()
+
+
+def authority_of(url: str) -> str:
+    """The host of a URL, with its port where that is not the usual one, as clients send it (RFC 9110, section 7.2)."""
+    return without_usual_port(urlsplit(url).netloc)
+
+
+def without_usual_port(authority: str) -> str:
+    return re.sub(r":(80|443)?$", "", authority.lower())
+
+
+def check_base_urls(urls: tuple[str, ...]) -> tuple[str, ...]:
+    if len({authority_of(url) for url in urls}) < len(urls):
+        raise PydanticCustomError("url", "names a host twice; requests are told apart by their host")
+    return urls
 
 
 def check_key(key: SecretStr) -> SecretStr:
@@ -155,6 +175,21 @@ def _redirect_problem(pattern: str, what: str) -> PydanticCustomError:
     return PydanticCustomError("redirect", "{pattern} {what}", {"pattern": pattern, "what": what})
 
 
+def redirect_uri_problem(uri: AnyUrl) -> str:
+    """Why a client must not have its codes sent there (RFC 9700, section 4.1.1); empty where it may."""
+    if uri.scheme in BROWSERS_OWN_SCHEMES:
+        return f"must not have the scheme {uri.scheme}"
+    if uri.fragment is not None:
+        return "must not have a fragment (RFC 6749, section 3.1.2)"
+    if uri.username is not None or uri.password is not None:
+        return "must not carry a user name or password, which hide the host from people"
+    if uri.scheme == "http" and not is_loopback((uri.host or "").strip("[]")):
+        return "must be https, unless its host is localhost (RFC 8252, section 7.3)"
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*", uri.scheme):
+        return "has no valid scheme"
+    return ""
+
+
 def normal_pin(pin: str) -> str:
     """The PIN as it is compared: digits may be typed with or without separators."""
     digits = pin.strip().replace("-", "").replace(" ", "")
@@ -181,6 +216,9 @@ Duration = Annotated[int, BeforeValidator(parse_duration), Field(ge=1, le=10 * 3
 DurationOrOff = Annotated[int, BeforeValidator(parse_duration), Field(ge=0, le=10 * 365 * 86400)]
 """A number of seconds, 0 for none."""
 
+BaseUrls = Annotated[
+    tuple[Annotated[str, AfterValidator(check_base_url)], ...], BeforeValidator(split), AfterValidator(check_base_urls)
+]
 Key = Annotated[SecretStr, AfterValidator(check_key)]
 Keys = Annotated[tuple[Key, ...], BeforeValidator(split)]
 RedirectPatterns = Annotated[
