@@ -43,6 +43,7 @@ RUN /src/scripts/apply-patches.sh /opt/holdfast/lib/python3.13/site-packages
 
 # The build backend is locked too and is called directly, so that this step needs no network.
 COPY LICENSE README.md pyproject.toml /src/
+COPY fargate/task-definition.json /src/fargate/
 COPY src /src/src
 WORKDIR /src
 RUN /opt/build/bin/hatchling build --target wheel --directory /opt/wheel \

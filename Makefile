@@ -3,11 +3,11 @@
 MAKEFLAGS += --no-print-directory
 
 venv := .venv/bin
-shell_files := entrypoint.sh .ci/run $(wildcard scripts/*.sh tests/*/*.sh)
+shell_files := entrypoint.sh .ci/run $(wildcard scripts/*.sh tests/*/*.sh) tests/clients/stand-ins/xdg-open
 KILLS ?= 200
 SCALE ?= 100
 TARGET ?= holdfast
-PROCESSES ?= 3
+PROCESSES ?= 6
 ENGINE_SCALE ?= 10
 FAULT_SECONDS ?= 30
 
@@ -47,7 +47,7 @@ lint: dev ## check style and types
 
 .PHONY: test
 test: lint build ## run the linters and every test
-	@PATH="$(CURDIR)/$(venv):$$PATH" CRASH_EVERY=32 DAMAGE_EVERY=7 pytest --numprocesses=$(PROCESSES) \
+	@PATH="$(CURDIR)/$(venv):$$PATH" CRASH_EVERY=64 DAMAGE_EVERY=14 pytest --numprocesses=$(PROCESSES) \
 		--no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: promises
@@ -59,10 +59,14 @@ promises: dev ## try each promise in full; TARGET=stock puts stock FastMCP besid
 chaos: dev build ## kill the container KILLS times while clients work
 	@PATH="$(CURDIR)/$(venv):$$PATH" CHAOS_KILLS=$(KILLS) pytest tests/chaos $(PYTEST_ARGS)
 
+.PHONY: clients
+clients: dev build ## sign in with every real client, kill the container, let tokens expire, and lose the volume
+	@PATH="$(CURDIR)/$(venv):$$PATH" pytest tests/clients/test_clients.py $(PYTEST_ARGS)
+
 .PHONY: nfs
-nfs: dev build ## put two replicas on NFS through kills, power cuts and partitions; TARGET=stock too
+nfs: dev build ## put two replicas on NFS through kills, power cuts, partitions and Spot; TARGET=stock too
 	@PATH="$(CURDIR)/$(venv):$$PATH" TARGET=$(TARGET) NFS_KILLS=$(KILLS) NFS_POWER_CUTS=20 NFS_SERVER_KILLS=20 \
-		NFS_PARTITIONS=10 NFS_HANG_SECONDS=60 NFS_FAULT_SECONDS=30 pytest tests/nfs $(PYTEST_ARGS)
+		NFS_PARTITIONS=10 NFS_INTERRUPTIONS=20 NFS_HANG_SECONDS=60 NFS_FAULT_SECONDS=30 pytest tests/nfs $(PYTEST_ARGS)
 
 .PHONY: engines
 engines: dev ## try all promises that do not depend on files with each engine, and let it fail for FAULT_SECONDS
@@ -70,9 +74,14 @@ engines: dev ## try all promises that do not depend on files with each engine, a
 		pytest --timeout=7200 tests/engines tests/replicas/test_engine_restart.py $(PYTEST_ARGS)
 
 .PHONY: bench
-bench: dev ## time a sign-in and a refresh beside stock FastMCP, and single operations of the stores
+bench: dev ## time tool calls, a sign-in and a refresh beside stock FastMCP, and single operations of the stores
+	@$(venv)/python bench/tool_calls.py
 	@$(venv)/python bench/sign_in_and_refresh.py
 	@$(venv)/python bench/store_operations.py
+
+.PHONY: images
+images: dev ## take the pictures in docs/images anew
+	@PATH="$(CURDIR)/$(venv):$$PATH" HOLDFAST_UPDATE_IMAGES=1 pytest tests/pages --quiet -k pictures
 
 .PHONY: upstream-suite
 upstream-suite: dev ## run FastMCP's own auth tests against the patched packages
@@ -96,6 +105,7 @@ lock: dev ## resolve requirements*.in into constraints*.txt
 	$(lock) requirements-build.in --output-file constraints-build.txt
 	$(lock) requirements-dev.in --output-file constraints-dev.txt
 	$(lock) tests/upstream/requirements.in --output-file tests/upstream/constraints.txt
+	$(lock) tests/providers/requirements-canaille.in --output-file tests/providers/constraints-canaille.txt
 	for old in fastmcp-2 fastmcp-4 memory-service; do \
 		$(lock) tests/importers/requirements-$$old.in --output-file tests/importers/constraints-$$old.txt; done
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes what tests and linters need: .venv with every locked package, patched, our own editable, and the npm clients.
+# Makes what tests and linters need: .venv with every locked package, patched, our own editable, and the npm packages.
 # Does nothing where that is up to date.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly venv=.venv
-readonly npm_clients=tests/clients
+readonly npm_projects=(tests/clients tests/pages)
 
 # usage: package_of COMMAND PACKAGE
 # The Debian package, unless its command is there already.
@@ -64,18 +64,19 @@ make_venv() {
 	ln -s "$node_modules/npm/bin/npx-cli.js" "$venv/bin/npx"
 }
 
-install_npm_clients() {
-	local installed=$npm_clients/node_modules/.installed.json
-	[ -e "$npm_clients/package-lock.json" ] || return 0
-	if ! cmp --silent "$npm_clients/package-lock.json" "$installed"; then
-		echo "Installing $npm_clients/package-lock.json" >&2
-		PATH="$PWD/$venv/bin:$PATH" npm --prefix "$npm_clients" ci --no-audit --no-fund
-		cp "$npm_clients/package-lock.json" "$installed"
+# usage: install_npm_packages DIRECTORY
+install_npm_packages() {
+	local installed=$1/node_modules/.installed.json
+	[ -e "$1/package-lock.json" ] || return 0
+	if ! cmp --silent "$1/package-lock.json" "$installed"; then
+		echo "Installing $1/package-lock.json" >&2
+		PATH="$PWD/$venv/bin:$PATH" npm --prefix "$1" ci --no-audit --no-fund
+		cp "$1/package-lock.json" "$installed"
 	fi
 }
 
 main() {
-	local python
+	local python project
 	install_system_packages
 	python=$(base_python)
 	check_python "$python"
@@ -83,7 +84,9 @@ main() {
 		make_venv "$python"
 		fingerprint "$python" >"$venv/fingerprint"
 	fi
-	install_npm_clients
+	for project in "${npm_projects[@]}"; do
+		install_npm_packages "$project"
+	done
 }
 
 main "$@"

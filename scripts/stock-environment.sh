@@ -29,6 +29,9 @@ make_venv() {
 main() {
 	local python
 	python=$(base_python)
+	# Tests that run side by side may each want it.
+	exec 9<"scripts/${0##*/}"
+	flock 9
 	if ! fingerprint "$python" | cmp --silent - "$venv/fingerprint"; then
 		make_venv "$python"
 		fingerprint "$python" >"$venv/fingerprint"

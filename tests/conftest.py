@@ -13,6 +13,7 @@ ONE_AFTER_THE_OTHER = {
     "machines": ["nfs"],
     "old servers": ["importers"],
     "logins": ["rfc"],
+    "pages": ["pages"],
 }
 """Tests that share an engine, a network or an environment; they begin first, since they take longest."""
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from clients.kinds import KINDS
 from harness.container import built_image, docker, docker_path, run_to_end
 from harness.server import free_port
 from harness.waiting import eventually
 from mcp_holdfast.auth.imported.importing import SOURCE_VARIABLES
-from mcp_holdfast.auth.providers import plan_provider
+from mcp_holdfast.auth.providers import provider_of
 from mcp_holdfast.settings import (
     Environment,
     Settings,
@@ -27,12 +28,26 @@ from mcp_holdfast.settings import (
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-WRITTEN_BY_THE_READER = {"compose/.env", "kubernetes/mine/kustomization.yaml"}
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+WRITTEN_BY_THE_READER = {"compose/.env", "compose/secrets/client_secret", "kubernetes/mine/kustomization.yaml"}
+OBSERVABILITY = ROOT / "docs" / "observability.md"
+PROVIDERS = ROOT / "docs" / "providers"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+def settings_in(page: Path) -> dict[str, str]:
+    """Those of the first example."""
+    return settings_of(blocks(page, "ini")[0])
+
+
+def settings_of(example: str) -> dict[str, str]:
+    parser = configparser.ConfigParser(delimiters="=", interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(f"[environment]\n{example}")
+    return dict(parser["environment"])
 
 
 def commands() -> list[str]:
@@ -59,34 +74,48 @@ def test_the_readmes_defaults_are_the_codes() -> None:
     assert load_settings(Environment(given)) == load_settings(Environment({}))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_and_path_leads_somewhere(page: Path) -> None:
     text = page.read_text()
     links = [link for link in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", text) for link in link if link]
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
-    paths = re.findall(r"`((?:tests|src|compose|fargate|kubernetes|patches|docs)/[\w./-]*)`", text)
+    paths = re.findall(r"`((?:tests|src|compose|deploy|fargate|kubernetes|patches|docs)/[\w./-]*)`", text)
     missing += [path for path in paths if path not in WRITTEN_BY_THE_READER and not (ROOT / path).exists()]
     assert missing == []
 
 
-@pytest.mark.parametrize("block", blocks(ROOT / "docs" / "providers.md", "ini"))
-def test_every_provider_example_is_complete(block: str, tmp_path: Path) -> None:
-    parser = configparser.ConfigParser(delimiters="=", interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read_string(f"[environment]\n{block}")
-    environ = dict(parser["environment"])
+def test_the_page_about_clients_tells_which_versions_were_tested() -> None:
+    rows = re.findall(r"^\| ([\w -]+) \| (\d[\d.]+) \|", (ROOT / "docs" / "clients.md").read_text(), flags=re.MULTILINE)
+    assert dict(rows) == {kind.name: kind.version() for kind in KINDS}
+
+
+EXAMPLES = [(page, example) for page in sorted(PROVIDERS.glob("*.md")) for example in blocks(page, "ini")]
+
+
+@pytest.mark.parametrize(("page", "example"), EXAMPLES, ids=lambda part: part.stem if isinstance(part, Path) else "")
+def test_every_provider_example_is_complete(page: Path, example: str, tmp_path: Path) -> None:
+    environ = settings_of(example)
     (tmp_path / "secret").write_text("a secret\n")
     environ = {name: str(tmp_path / "secret") if name.endswith("_FILE") else environ[name] for name in environ}
     environment, problems = read_environment(environ)
-    assert problems == []
-    plan_provider(environ["FASTMCP_SERVER_AUTH"], environment, base_url="https://mcp.example.com")
+    settings, more = load_settings(environment)
+    assert problems + more == []
+    assert "FASTMCP_SERVER_AUTH" in environ
+    provider_of(settings, environment)
+
+
+def test_there_is_a_page_for_each_provider_and_the_first_page_leads_to_it() -> None:
+    pages = {page.name for page in PROVIDERS.glob("*.md")} - {"README.md"}
+    assert pages == set(re.findall(r"\]\(([a-z0-9]+\.md)\)", (PROVIDERS / "README.md").read_text()))
 
 
 class TestEveryCommandThatIsShown:
     """`make up` is run by tests/container/test_up.py and `make test` runs this; the others are run here.
 
     All that is about compose/replicas.yaml and its secrets is run by tests/container/test_replicas.py, and what is
-    about the other files of compose/ by tests/container/test_compose.py.
+    about the other files of compose/ by tests/container/test_compose.py. The clients' are run by tests/clients,
+    those about tokens by tests/integration/test_static_tokens.py, and those about metrics by
+    tests/integration/test_metrics.py.
     They get another name, port and volume, so that they disturb nothing that runs on this machine.
     """
 
@@ -134,7 +163,7 @@ class TestEveryCommandThatIsShown:
         run = {"make up", "make test", "docker logs holdfast", *self.started(), *self.composed(), *self.checked()}
         assert set(commands()) == run | set(self.beside_a_server()) | set(self.about_replicas()) | set(
             self.about_compose()
-        )
+        ) | set(self.of_clients()) | set(self.about_tokens()) | set(self.about_metrics())
 
     def started(self) -> list[str]:
         return [command for command in commands() if command.startswith("docker run --detach")]
@@ -152,14 +181,24 @@ class TestEveryCommandThatIsShown:
             if re.search(r"compose/(entra|redis|postgres)\.yaml|-secrets\.sh", command)
         ]
 
+    def about_tokens(self) -> list[str]:
+        return [command for command in commands() if re.search(r"holdfast tokens\b", command)]
+
+    def of_clients(self) -> list[str]:
+        return [command for kind in KINDS for command in kind.documented]
+
+    def about_metrics(self) -> list[str]:
+        return [line for block in blocks(OBSERVABILITY, "sh") for line in block.splitlines()]
+
     def checked(self) -> list[str]:
-        return [command for command in commands() if command.endswith("holdfast check")]
+        return [command for command in commands() if command.endswith(("holdfast check", "holdfast doctor"))]
 
     def beside_a_server(self) -> list[str]:
         return [
             command
             for command in commands()
-            if command.startswith(("docker exec", "docker run --rm")) and command not in self.checked()
+            if command.startswith(("docker exec", "docker run --rm"))
+            and command not in (*self.checked(), *self.about_tokens())
         ]
 
     def test_docker_run(self, open_path: Path) -> None:
@@ -177,7 +216,7 @@ class TestEveryCommandThatIsShown:
             self.ready()
 
     def test_docker_compose(self) -> None:
-        (command,) = self.composed()
+        (command,) = set(self.composed())
         try:
             self.run(command)
             self.ready()
@@ -185,8 +224,9 @@ class TestEveryCommandThatIsShown:
             self.run("docker compose --file compose/local.yaml down")
 
     def test_check(self) -> None:
-        (command,) = self.checked()
-        assert "storage  disk in /data" in self.run(command)
+        check, doctor = self.checked()
+        assert "storage  disk in /data" in self.run(check)
+        assert re.search(r"^good +volume speed +write and fsync ", self.run(doctor), flags=re.MULTILINE)
 
 
 def test_the_image_does_the_main_job_without_any_setting() -> None:

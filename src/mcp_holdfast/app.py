@@ -4,31 +4,51 @@ import asyncio
 import logging
 import logging.config
 import os
-from collections.abc import AsyncIterator, Iterator, MutableMapping
-from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from fastmcp import FastMCP
 from fastmcp.server.auth.auth import AuthProvider
+from fastmcp.server.http import StarletteWithLifespan
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from mcp_holdfast import logs
+from mcp_holdfast.auth.cimd.detection import Detection
+from mcp_holdfast.auth.cloudflare import Assertions
 from mcp_holdfast.auth.imported.importing import import_at_first_start, keys_of_other_servers
-from mcp_holdfast.auth.providers import ProviderPlan, ProviderUnreachable, provider_of
+from mcp_holdfast.auth.providers import ProviderPlan, ProviderUnreachable, provider_of, unread_variables
+from mcp_holdfast.auth.sessions import SESSIONS
 from mcp_holdfast.auth.shield import Shield
+from mcp_holdfast.auth.static_tokens import token_warnings
 from mcp_holdfast.auth.upstream import watch_outgoing_requests
+from mcp_holdfast.http.cloudflare import CloudflareGate
 from mcp_holdfast.http.content import OwnContent
+from mcp_holdfast.http.errors import ErrorPages
 from mcp_holdfast.http.health import Readiness, health_routes
+from mcp_holdfast.http.hosts import OtherHosts
 from mcp_holdfast.http.limits import OAuthBodyLimit
+from mcp_holdfast.http.measuring import Measuring, SessionCount
+from mcp_holdfast.http.methods import RefusedHead
 from mcp_holdfast.http.outage import OutageAnswer
 from mcp_holdfast.http.provider_wait import ProviderWait
-from mcp_holdfast.http.stopping import ListeningStreams, Stopping
+from mcp_holdfast.http.stateless import answer_at_once
+from mcp_holdfast.http.stopping import Stopping, UntilTheStop
 from mcp_holdfast.key_checks import check_signing_keys
-from mcp_holdfast.login import build_login, callback_path_of, layers_of
+from mcp_holdfast.login import (
+    access_problems,
+    build_logins,
+    callback_path_of,
+    claims_told,
+    documents_of,
+    layers_of,
+    refusals_of,
+)
 from mcp_holdfast.payload import load_payload
 from mcp_holdfast.payload.conversation import refuse_conversations
 from mcp_holdfast.report import report_start
@@ -38,6 +58,7 @@ from mcp_holdfast.settings import (
     Environment,
     Problem,
     Settings,
+    authority_of,
     effective_settings,
     load_settings,
     read_environment,
@@ -54,6 +75,7 @@ from mcp_holdfast.storage.volume import mount_of
 log = logging.getLogger(__name__)
 
 MCP_PATH = "/mcp"
+MOST_SESSIONS_COUNTED = 100_000
 
 
 class StorageStatus:
@@ -82,14 +104,22 @@ class Plan:
 
     def effective(self) -> Iterator[EffectiveValue]:
         """Every setting and every parameter of the provider as it works, secrets masked, and where it came from."""
-        yield from effective_settings(self.settings, self.environment)
+        claims = claims_told(self.settings, self.provider)
+        for setting in effective_settings(self.settings, self.environment):
+            is_providers = setting.variable in claims and not setting.value
+            yield replace(setting, value=claims[setting.variable]) if is_providers else setting
         if self.provider is not None:
             yield from self.provider.effective(self.environment)
 
     def warnings(self) -> Iterator[str]:
-        """What was set on purpose and is still dangerous."""
+        """What can be started with and is hardly meant, or is meant and still dangerous."""
         if self.provider is not None:
             yield from self.provider.warnings()
+        yield from token_warnings(self.settings.tokens)
+        yield from unread_variables(self.settings.provider, self.provider, self.environment)
+        for url in self.settings.base_urls:
+            if url.endswith(MCP_PATH):
+                yield f"HOLDFAST_BASE_URL ends with {MCP_PATH}, so clients have to use {url}{MCP_PATH}; leave it out"
 
 
 def plan(environ: MutableMapping[str, str]) -> Plan:
@@ -112,6 +142,7 @@ def plan(environ: MutableMapping[str, str]) -> Plan:
     further: list[Problem] = []
     try:
         provider = provider_of(settings, environment)
+        further += access_problems(settings, provider)
     except ConfigurationError as error:
         further += error.problems
     server = server_name(settings, environment)
@@ -135,7 +166,7 @@ def start(plan: Plan, *, workers: int) -> ASGIApp:
 
     """
     settings = plan.settings
-    logging.config.dictConfig(logs.configuration(settings.log_level, settings.log_format))
+    logging.config.dictConfig(logs.configuration(settings.log_level, settings.log_format, audits=settings.audit_log))
     for warning in plan.warnings():
         log.warning(warning)
     keys = key_rings(settings)
@@ -154,8 +185,8 @@ def start(plan: Plan, *, workers: int) -> ASGIApp:
 
     def build() -> Starlette:
         journaled, name = JournaledStore(store), plan.payload.name
-        login = build_login(settings, plan.provider, journaled, keys.signing, other_keys, server_name=name)
-        return _application(plan, opened, store, readiness, login, is_stateless=is_stateless)
+        logins = build_logins(settings, plan.provider, journaled, keys.signing, other_keys, server_name=name)
+        return _application(plan, opened, store, readiness, logins, is_stateless=is_stateless)
 
     application: ASGIApp
     try:
@@ -165,7 +196,15 @@ def start(plan: Plan, *, workers: int) -> ASGIApp:
         name, path = plan.payload.name, callback_path_of(plan.provider)
         application = ProviderWait(build, str(error), server_name=name, callback_path=path)
     asyncio.run(report_start(location_of(settings), keys, opened.backend, _what_runs(plan)))
-    return application
+    if settings.metrics_token is None:
+        return application
+    return Measuring(
+        application,
+        token=settings.metrics_token,
+        mcp_path=MCP_PATH,
+        callback_path=callback_path_of(plan.provider),
+        sessions=SessionCount(partial(opened.backend.count, SESSIONS, at_most=MOST_SESSIONS_COUNTED)),
+    )
 
 
 def _application(
@@ -173,48 +212,84 @@ def _application(
     opened: OpenStore,
     store: PromptStore,
     readiness: Readiness,
-    login: AuthProvider | None,
+    logins: Sequence[AuthProvider | None],
     *,
     is_stateless: bool,
 ) -> Starlette:
+    """Compose an application with a login for each public URL; the first one is also for hosts that no URL names."""
     settings = plan.settings
-    plan.payload.auth = login
-    shields = Shield(), Shield()
-    layers = layers_of(login, plan.provider, store, shields, settings) if login is not None else []
     if is_stateless:
         refuse_conversations(plan.payload)
-    stopping = Stopping()
+        answer_at_once()
+    stopping = Stopping(drain=settings.drain)
     plan.payload.middleware.insert(0, stopping)
-    mcp = plan.payload.http_app(path=MCP_PATH, stateless_http=is_stateless)
+    shields = Shield(), Shield()
+    on_revoked: list[Callable[[], None]] = []
     sweeper = Sweeper(store, opened.backend, interval=settings.sweep_interval, quarantine=settings.quarantine)
-
     is_shared = settings.backend == "filetree" and mount_of(settings.home).is_network
     told_apart = HostName(store).in_background if is_shared else nullcontext
+    documents = documents_of(logins, plan.provider, store, settings)
+    detecting = Detection(documents).in_background if documents and settings.cimd == "auto" else nullcontext
+    callback_path = callback_path_of(plan.provider)
+    gate = _gate(settings)
+    layers = [
+        [
+            Middleware(UntilTheStop, path=MCP_PATH, stopping=stopping),
+            Middleware(RefusedHead, callback_path=callback_path),
+            Middleware(OutageAnswer, server_name=plan.payload.name, callback_path=callback_path),
+            *gate,
+            Middleware(OwnContent, callback_path=callback_path),
+            Middleware(ErrorPages, server_name=plan.payload.name, refusals=refusals_of(login)),
+            Middleware(OAuthBodyLimit),
+            *(
+                layers_of(login, plan.provider, store, shields, settings, documents, on_revoked)
+                if login is not None
+                else []
+            ),
+        ]
+        for login in logins
+    ]
+    # Not before: a login's routes are made from what its layers changed in it.
+    mcps = [_mcp_of(plan, login, is_stateless=is_stateless) for login in logins]
+    routes = [[*health_routes(stopping, readiness), Mount("/", mcp)] for mcp in mcps]
+    others = {
+        authority_of(url): Starlette(routes=own_routes, middleware=own_layers)
+        for url, own_routes, own_layers in zip(settings.base_urls[1:], routes[1:], layers[1:], strict=True)
+    }
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[Any]:
-        async with mcp.lifespan(app) as state, sweeper.in_background(), told_apart():
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for mcp in mcps:
+                await stack.enter_async_context(mcp.lifespan(app))
+            await stack.enter_async_context(sweeper.in_background())
+            await stack.enter_async_context(told_apart())
+            await stack.enter_async_context(detecting())
             stopping.begin_at_sigterm()
-            yield state
+            yield
             await asyncio.gather(*(shield.drain() for shield in shields))
         await store.close()
 
-    callback_path = callback_path_of(plan.provider)
-    return Starlette(
-        routes=[*health_routes(readiness), Mount("/", mcp)],
-        middleware=[
-            Middleware(ListeningStreams, path=MCP_PATH, stopping=stopping),
-            Middleware(OutageAnswer, server_name=plan.payload.name, callback_path=callback_path),
-            Middleware(OwnContent, callback_path=callback_path),
-            Middleware(OAuthBodyLimit),
-            *layers,
-        ],
-        lifespan=lifespan,
-    )
+    hosts = [Middleware(OtherHosts, apps=others)] if others else []
+    return Starlette(routes=routes[0], middleware=[*hosts, *layers[0]], lifespan=lifespan)
+
+
+def _gate(settings: Settings) -> list[Middleware]:
+    """What stands in front of everything where the server is behind Cloudflare Access."""
+    if settings.cloudflare_team is None:
+        return []
+    team, audience = settings.cloudflare_team, settings.cloudflare_audience
+    assertions = Assertions(team, audience, Shield(), lifetime=settings.token_cache)
+    return [Middleware(CloudflareGate, assertions=assertions)]
+
+
+def _mcp_of(plan: Plan, login: AuthProvider | None, *, is_stateless: bool) -> StarletteWithLifespan:
+    plan.payload.auth = login
+    return plan.payload.http_app(path=MCP_PATH, stateless_http=is_stateless)
 
 
 def _what_runs(plan: Plan) -> dict[str, str]:
-    base_url = plan.provider.arguments.get("base_url") if plan.provider else None
     settings = plan.settings
-    url = f"{base_url or settings.base_url}{MCP_PATH}"
-    return {"server": plan.server, "login": settings.provider, "url": url, "storage": settings.backend}
+    own_url = plan.provider.arguments.get("base_url") if plan.provider and len(settings.base_urls) == 1 else None
+    urls = ", ".join(f"{url}{MCP_PATH}" for url in ([own_url] if own_url else settings.base_urls))
+    return {"server": plan.server, "login": settings.provider, "url": urls, "storage": settings.backend}

@@ -11,11 +11,20 @@ SIGNIN = "/signin"
 TOKEN = "/token"  # noqa: S105  # a path, no secret
 OAUTH_PATHS = frozenset({AUTHORIZATION, CONSENT, REGISTRATION, REVOCATION, SIGNIN, TOKEN})
 
+REFUSED = "mcp_holdfast.refused"
+"""The key in a request's scope of the page that tells a person why they are refused, where that was found out."""
+
 
 def path_of(scope: Scope) -> str:
     """The path that Starlette will match: the patterns of its routes pass over a line break at the end."""
     path: str = scope["path"]
     return path.removesuffix("\n").rstrip("/")
+
+
+def address_of(scope: Scope) -> str:
+    """Where a request comes from, as far as the proxies that are trusted tell."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def is_post(scope: Scope, path: str) -> bool:
@@ -36,12 +45,14 @@ class HeldAnswer:
     """Collects what an application sends, as long as nobody may see it."""
 
     def __init__(self) -> None:
+        self.began = False
         self.status = 500
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = b""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.began = True
             self.status, self.headers = message["status"], list(message.get("headers", []))
         elif message["type"] == "http.response.body":
             self.body += message.get("body", b"")

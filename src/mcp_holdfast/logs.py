@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from mcp_holdfast import outage
+from mcp_holdfast import audit, outage
 
 SHOWN_ONCE = "mcp_holdfast.shown_once"
 FIELDS_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
@@ -37,8 +37,11 @@ class TextFormatter(logging.Formatter):
         return line.translate(ESCAPED)
 
 
-def configuration(level: str, style: str) -> dict[str, Any]:
-    """A logging.config dictionary: everything to stderr, ours and the server's from `level` on, others from WARNING."""
+def configuration(level: str, style: str, *, audits: bool = True) -> dict[str, Any]:
+    """A logging.config dictionary: everything to stderr, ours and the server's from `level` on, others from WARNING.
+
+    Events of the audit log are JSON whatever the style, and do not depend on the level.
+    """
     formatters = {
         "text": {"()": TextFormatter},
         "json": {
@@ -46,6 +49,12 @@ def configuration(level: str, style: str) -> dict[str, Any]:
             "fmt": "%(levelname)s %(name)s %(message)s",
             "timestamp": True,
             "rename_fields": {"levelname": "level", "name": "logger"},
+        },
+        "audit": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": "%(name)s %(message)s",
+            "timestamp": True,
+            "rename_fields": {"name": "logger", "message": "event"},
         },
     }
     ours = {"level": level.upper(), "handlers": ["stderr"], "propagate": False}
@@ -60,7 +69,8 @@ def configuration(level: str, style: str) -> dict[str, Any]:
                 "formatter": style,
                 "filters": ["tracebacks"],
                 "stream": "ext://sys.stderr",
-            }
+            },
+            "audit": {"class": "logging.StreamHandler", "formatter": "audit", "stream": "ext://sys.stderr"},
         },
         "root": {"level": "WARNING", "handlers": ["stderr"]},
         # FastMCP would draw its own log lines with rich; gunicorn lends its handlers to uvicorn, so it needs its own.
@@ -70,5 +80,6 @@ def configuration(level: str, style: str) -> dict[str, Any]:
             "fastmcp.server.auth.oidc_proxy": {"level": "CRITICAL"},
             # A PIN that was made up is shown once, whatever the level.
             SHOWN_ONCE: {"level": "INFO"},
+            audit.LOGGER: {"level": "INFO" if audits else "CRITICAL", "handlers": ["audit"], "propagate": False},
         },
     }

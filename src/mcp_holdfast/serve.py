@@ -5,6 +5,8 @@ environment was checked, since it fails on a malformed WEB_CONCURRENCY while it 
 """
 
 import errno
+import gc
+import math
 import os
 import shlex
 import signal
@@ -12,16 +14,22 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mcp_holdfast import logs
+from mcp_holdfast import logs, metrics
 from mcp_holdfast.settings import EXIT_CONFIG, ConfigurationError, Problem, Settings, memory_problems
 
 with warnings.catch_warnings(record=True):
     # What libraries deprecate is news for their developers, not for who reads this server's log.
     from mcp_holdfast.app import Plan, plan, start
 
+
+ENDS_WITHIN = 25
+"""Seconds from the end of the drain; a worker that hangs, on its volume for example, is killed then."""
+
+NEW_OBJECTS_BEFORE_A_COLLECTION = 10_000
 
 WORKER_CLASS = "uvicorn_worker.UvicornWorker"
 
@@ -33,7 +41,8 @@ def main(gunicorn_arguments: Iterable[str]) -> None:
         checked = plan(os.environ)
         _check_gunicorn_arguments(checked.settings.gunicorn_arguments)
         sys.argv = ["gunicorn", *gunicorn_arguments]
-        _run(checked)
+        with counting(checked.settings):
+            _run(checked)
     except ConfigurationError as error:
         sys.stderr.write(f"Holdfast cannot start:\n{error}\n")
         sys.exit(EXIT_CONFIG)
@@ -57,6 +66,23 @@ def _check_gunicorn_arguments(arguments: str) -> None:
         parser.parse_args(shlex.split(arguments))
     except ValueError as error:
         refuse(str(error))
+
+
+def counting(settings: Settings) -> AbstractContextManager[None]:
+    """Let all workers count together, where anybody may ask for the sum.
+
+    Raises:
+        ConfigurationError: there is no temporary directory for it.
+
+    """
+    if settings.metrics_token is None:
+        return nullcontext()
+    try:
+        return metrics.shared_by_processes(metrics.made_directory())
+    except OSError as error:
+        what = f"needs a temporary directory, and none can be written: {error.strerror}"
+        remedy = "Mount one, as --tmpfs /tmp does, or remove it"
+        raise ConfigurationError([Problem("HOLDFAST_METRICS_TOKEN", what, remedy)]) from None
 
 
 def _run(checked: Plan) -> None:
@@ -96,15 +122,23 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "workers": settings.workers,
         "worker_class": WORKER_CLASS,
         "preload_app": True,
+        "pre_fork": _leave_to_the_collector_what_is_new,
         "forwarded_allow_ips": settings.forwarded_allow_ips,
         # Longer than the idle time of common load balancers, which must be the first to close a connection.
         "keepalive": 75,
-        "graceful_timeout": 25,
-        "logconfig_dict": logs.configuration(settings.log_level, settings.log_format),
+        "graceful_timeout": ENDS_WITHIN + math.ceil(settings.drain),
+        "child_exit": lambda _, worker: metrics.process_ended(worker.pid),
+        "logconfig_dict": logs.configuration(settings.log_level, settings.log_format, audits=settings.audit_log),
         # Both would need a writable root file system.
         "control_socket_disable": True,
         "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108  # memory, nothing to guess
     }
+
+
+def _leave_to_the_collector_what_is_new(_arbiter: Any, _worker: Any) -> None:
+    """Let no worker search for garbage among what is loaded already, which took a third of the time of a call."""
+    gc.freeze()
+    gc.set_threshold(NEW_OBJECTS_BEFORE_A_COLLECTION)
 
 
 def _address_problem(address: Any) -> Problem | None:

@@ -3,6 +3,7 @@
 The server imports its payload before it opens the store and before it forks, so every worker obeys.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from harness.fault_points import obey
 
 NOBODY_LISTENS = "http://127.0.0.1:9/"
 
-mcp: FastMCP = FastMCP("Faulty")
+mcp: FastMCP = FastMCP(os.environ.get("PAYLOAD_NAME", "Faulty"))
 
 
 @mcp.tool

@@ -118,6 +118,8 @@ class Server(ServerProcess):
         defaults = {"FASTMCP_HOME": str(home), "HOLDFAST_PIN": PIN, "HOLDFAST_SERVER": "demo"}
         # All clients of a test have one address.
         defaults |= {"HOLDFAST_REGISTRATIONS_PER_MINUTE": "100000"}
+        # No test asks hosts of others for anything.
+        defaults |= {"HOLDFAST_CIMD": "off"}
         super().__init__(log, {**defaults, **environment})
 
     def command(self) -> Sequence[str]:

@@ -27,12 +27,12 @@ def arguments_for(provider_class: type[AuthProvider]) -> dict[str, Any]:
     }
 
 
-def login() -> AuthProvider:
+def login(**more: Any) -> AuthProvider:
     base_url = os.environ["HOLDFAST_BASE_URL"]
     if os.environ["FASTMCP_SERVER_AUTH"].endswith(".OIDCProxy"):
-        return OIDCProxy(base_url=base_url, **arguments_for(OIDCProxy))
+        return OIDCProxy(base_url=base_url, **arguments_for(OIDCProxy), **more)
     verifier = JWTVerifier(**arguments_for(JWTVerifier))
-    return OAuthProxy(base_url=base_url, token_verifier=verifier, **arguments_for(OAuthProxy))
+    return OAuthProxy(base_url=base_url, token_verifier=verifier, **arguments_for(OAuthProxy), **more)
 
 
 def whoami() -> dict[str, Any]:

@@ -21,7 +21,10 @@ PAYLOAD = str(Path(__file__).parents[1] / "harness" / "conversing_payload.py")
 AT_ONCE = 20.0
 """In seconds. Without the refusal there is no answer at all."""
 
-SPREAD = {"several workers": {"WEB_CONCURRENCY": "2"}, "several replicas": {"HOLDFAST_REPLICAS": "1"}}
+SPREAD = {
+    "several workers": {"WEB_CONCURRENCY": "2"},
+    "several replicas that answer in JSON": {"HOLDFAST_REPLICAS": "1", "FASTMCP_JSON_RESPONSE": "true"},
+}
 TOOLS = ["elicit", "elicit_by_session", "sample", "list_roots", "ping"]
 
 

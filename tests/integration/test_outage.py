@@ -4,6 +4,7 @@ import errno
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -157,3 +158,17 @@ def test_the_log_names_the_cause_and_no_secret(client: OAuthClient, faults: Stor
     assert "path=/token" in line
     assert "OSError EIO" in line
     assert client.tokens["refresh_token"] not in said
+
+
+def test_a_volume_that_is_gone_is_no_answer_about_a_token(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", tmp_path / "log", HOLDFAST_TOKEN_CACHE="0").start()
+    with httpx.Client(base_url=server.url, timeout=ANSWERED_WITHIN) as http:
+        client = OAuthClient(http).sign_in()
+        store = (tmp_path / "data/oauth-proxy").rename(tmp_path / "elsewhere")
+        asked: list[Ask] = [client.call, client.refresh, client.authorize, lambda: client.revoke("a token")]
+        assert [ask().status_code for ask in asked] == [503] * 4
+        store.rename(tmp_path / "data/oauth-proxy")
+        server.wait_until_ready()
+        client.refresh().raise_for_status()
+        assert client.call().status_code == 200
+    server.stop()

@@ -299,6 +299,33 @@ class TestCheck:
         assert "a-secret-of-the-provider" not in checked.stdout + checked.stderr
         assert f"{prefix}REQUIRE_AUTHORIZATION_CONSENT turns the consent page off" in checked.stderr
 
+    def test_tells_what_only_the_provider_itself_refuses(self, tmp_path: Path) -> None:
+        prefix = "FASTMCP_SERVER_AUTH_AZURE_"
+        given = {
+            "CLIENT_ID": "an-id",
+            "CLIENT_SECRET": "a-secret",
+            "TENANT_ID": "a-tenant",
+            "REQUIRED_SCOPES": "openid",
+        }
+        azure = {f"{prefix}{name}": value for name, value in given.items()}
+        checked = self.check(tmp_path, FASTMCP_SERVER_AUTH="azure", **azure)
+        assert (checked.returncode, f"Check {prefix}REQUIRED_SCOPES" in checked.stderr) == (EXIT_CONFIG, True)
+
+    def test_says_that_a_server_would_wait_for_its_provider(self, tmp_path: Path) -> None:
+        prefix, nowhere = "FASTMCP_SERVER_AUTH_OIDC_", f"http://localhost:{free_port()}/"
+        given = {"CLIENT_ID": "an-id", "CLIENT_SECRET": "a-secret", "CONFIG_URL": nowhere}
+        oidc = {f"{prefix}{name}": value for name, value in given.items()}
+        checked = self.check(tmp_path, FASTMCP_SERVER_AUTH="oidc", **oidc)
+        assert checked.returncode == 0
+        assert "A server would wait for the identity provider: localhost cannot be reached" in checked.stderr
+
+    def test_warns_of_what_is_hardly_meant(self, tmp_path: Path) -> None:
+        hardly = {"FASTMCP_SERVER_AUTH_AZURE_TENANT_ID": "a-tenant", "HOLDFAST_BASE_URL": "https://mcp.example.com/mcp"}
+        checked = self.check(tmp_path, **hardly)
+        assert checked.returncode == 0
+        assert "FASTMCP_SERVER_AUTH_AZURE_TENANT_ID is not read: FASTMCP_SERVER_AUTH is local" in checked.stderr
+        assert "HOLDFAST_BASE_URL ends with /mcp" in checked.stderr
+
     def test_tells_all_problems(self, tmp_path: Path) -> None:
         checked = self.check(tmp_path, PORT="0", LOG_LEVEL="loud")
         assert checked.returncode == EXIT_CONFIG

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Makes what tests/importers imports from: an environment each with the real packages of other servers, as they come.
-# Does nothing where they are up to date. Prints the interpreter of the one that is asked for.
-# usage: scripts/import-sources.sh fastmcp-2|fastmcp-4|memory-service
+# Makes what tests start beside Holdfast, and what tests/importers imports from: an environment each with the real
+# packages of another server, as they come.
+# Does nothing where it is up to date. Prints its interpreter.
+# usage: scripts/test-environment.sh canaille|fastmcp-2|fastmcp-4|memory-service
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +16,7 @@ base_python() {
 # Changes whenever the environment would come out different.
 fingerprint() {
 	"$1" --version
-	sha256sum "$2" scripts/import-sources.sh
+	sha256sum "$2" scripts/test-environment.sh
 }
 
 # usage: make_venv PYTHON CONSTRAINTS VENV
@@ -28,9 +29,10 @@ make_venv() {
 }
 
 main() {
-	local constraints=tests/importers/constraints-$1.txt venv=.cache/import-sources/$1 python
+	local constraints venv=.cache/test-environments/$1 python
+	constraints=$(compgen -G "tests/*/constraints-$1.txt" || true)
 	if [ ! -f "$constraints" ]; then
-		echo "error: there is no $constraints" >&2
+		echo "error: there is no tests/*/constraints-$1.txt" >&2
 		exit 2
 	fi
 	python=$(base_python)
