@@ -46,7 +46,8 @@ lint: dev ## check style and types
 	$(venv)/yamllint --strict .
 
 .PHONY: test
-test: lint build ## run the linters and every test
+test: ## run the linters and every test
+	@$(MAKE) --jobs 2 lint build
 	@PATH="$(CURDIR)/$(venv):$$PATH" CRASH_EVERY=64 DAMAGE_EVERY=14 pytest --numprocesses=$(PROCESSES) \
 		--no-loadscope-reorder $(PYTEST_ARGS)
 

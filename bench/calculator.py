@@ -1,4 +1,4 @@
-"""A server with one small tool: a payload for Holdfast, and as a program stock FastMCP (in .venv-stock).
+"""A server with one small tool: a payload for Holdfast, and as a program stock FastMCP.
 
 As a program it reads PORT, the variables of its login as tests/harness/stock_server.py does (FASTMCP_SERVER_AUTH=none
 for no login), STOCK_STORE=memory for a store other than FastMCP's own choice, and STOCK_LOOP="uvloop httptools" for

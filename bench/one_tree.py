@@ -1,8 +1,8 @@
 """Times one task on a file tree in a process of its own, and prints what it took as JSON.
 
 usage: one_tree.py holdfast|stock DIRECTORY operations|sweep. Its input is JSON: the `secret` of the seal, a
-`collection`, and keys in it that are `present` and `new`. Runs in .venv for Holdfast's sealed store, and in .venv-stock
-for py-key-value's own, which does not seal, puts instead of adding, and sweeps in one piece.
+`collection`, and keys in it that are `present` and `new`. Runs in .venv for Holdfast's sealed store, and with
+the packages as they come for py-key-value's own, which does not seal, puts instead of adding, and sweeps in one piece.
 """
 
 import asyncio

@@ -39,22 +39,23 @@ check_python() {
 # Changes whenever .venv would come out different.
 fingerprint() {
 	"$1" --version
-	sha256sum constraints.txt constraints-dev.txt pyproject.toml patches/* scripts/apply-patches.sh scripts/dev-environment.sh
+	sha256sum constraints.txt constraints-dev.txt pyproject.toml patches/* scripts/apply-patches.sh scripts/dev-environment.sh \
+		scripts/install-locked.sh
 }
 
-# usage: install_locked CONSTRAINTS
-install_locked() {
-	echo "Installing $1" >&2
+# The one package that pip installs; all others come by it.
+install_uv() {
+	sed -n '/^uv==/,/[^\\]$/p' constraints-dev.txt >"$venv/uv.txt"
 	"$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
-		--requirement "$1"
+		--requirement "$venv/uv.txt"
 }
 
 make_venv() {
 	local site_packages node_modules
 	rm -rf "$venv"
 	"$1" -m venv "$venv"
-	install_locked constraints.txt
-	install_locked constraints-dev.txt
+	install_uv
+	scripts/install-locked.sh "$venv" constraints.txt constraints-dev.txt
 	"$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-index --no-build-isolation --editable .
 	site_packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 	scripts/apply-patches.sh "$site_packages"

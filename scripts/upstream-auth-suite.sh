@@ -21,7 +21,8 @@ version() {
 
 fingerprint() {
 	.venv/bin/python --version
-	sha256sum constraints.txt "$suite/constraints.txt" scripts/apply-patches.sh scripts/upstream-auth-suite.sh
+	sha256sum constraints.txt "$suite/constraints.txt" scripts/apply-patches.sh scripts/install-locked.sh \
+		scripts/upstream-auth-suite.sh
 	if [ "$1" = patched ]; then
 		sha256sum patches/*
 	fi
@@ -29,13 +30,9 @@ fingerprint() {
 
 # usage: make_venv KIND
 make_venv() {
-	local constraints venv=$cache/$1
+	local venv=$cache/$1
 	.venv/bin/python -m venv --clear "$venv"
-	for constraints in constraints.txt "$suite/constraints.txt"; do
-		echo "Installing $constraints" >&2
-		"$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
-			--requirement "$constraints"
-	done
+	scripts/install-locked.sh "$venv" constraints.txt "$suite/constraints.txt"
 	if [ "$1" = patched ]; then
 		scripts/apply-patches.sh "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	fi

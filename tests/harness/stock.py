@@ -1,21 +1,17 @@
 """Stock FastMCP as a process of its own, to put beside Holdfast."""
 
-import subprocess
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
+from harness.environments import interpreter_of
 from harness.server import ServerProcess
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("stock_server.py")
 
 
-@cache
 def stock_python() -> Path:
-    """Make .venv-stock (nothing to do where it is up to date) and return its interpreter."""
-    subprocess.run([ROOT / "scripts/stock-environment.sh"], check=True)
-    return ROOT / ".venv-stock/bin/python"
+    """The interpreter that has the packages of constraints.txt as they come."""
+    return interpreter_of("fastmcp-3")
 
 
 class StockServer(ServerProcess):

@@ -1,4 +1,4 @@
-"""What Holdfast is compared with: FastMCP as it comes, configured by the same variables. Runs in .venv-stock.
+"""What Holdfast is compared with: FastMCP as it comes, configured by the same variables.
 
 FastMCP chooses the store: its own file tree below FASTMCP_HOME.
 """

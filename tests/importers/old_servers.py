@@ -1,31 +1,18 @@
 """Servers that people come from, each run by its real packages, and what they left when they were killed."""
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import httpx
 
+from harness.environments import interpreter_of
 from harness.oauth import OAuthClient
 from harness.server import Server, ServerProcess
 from harness.stock import PROGRAM as FASTMCP_SERVER
-from harness.stock import ROOT, stock_python
 
 MEMORY_SERVICE_SERVER = Path(__file__).with_name("memory_service_server.py")
 OF_THE_OLD_SERVER = frozenset({"PORT", "FASTMCP_HOME"})
-
-
-@cache
-def python_of(environment: str) -> Path:
-    """The interpreter of what scripts/test-environment.sh makes; FastMCP 3 is what tests compare with."""
-    if environment == "fastmcp-3":
-        return stock_python()
-    made = subprocess.run(
-        [ROOT / "scripts/test-environment.sh", environment], check=True, stdout=subprocess.PIPE, text=True
-    )
-    return Path(made.stdout.strip())
 
 
 class OldServer(ServerProcess):
@@ -38,7 +25,7 @@ class OldServer(ServerProcess):
         self._version = version
 
     def command(self) -> Sequence[str]:
-        return [str(python_of(self._version)), str(FASTMCP_SERVER)]
+        return [str(interpreter_of(self._version)), str(FASTMCP_SERVER)]
 
 
 class MemoryService(ServerProcess):
@@ -58,7 +45,7 @@ class MemoryService(ServerProcess):
         super().__init__(log, environment)
 
     def command(self) -> Sequence[str]:
-        return [str(python_of("memory-service")), str(MEMORY_SERVICE_SERVER)]
+        return [str(interpreter_of("memory-service")), str(MEMORY_SERVICE_SERVER)]
 
 
 @dataclass

@@ -1,23 +1,15 @@
 """A second OpenID provider, PyPI's canaille: its JWTs are signed with RS512 and have no scopes."""
 
-import subprocess
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import httpx
 
+from harness.environments import interpreter_of
 from harness.outside import Outside
 from harness.server import ServerProcess
 
 PROGRAM = Path(__file__).with_name("canaille_server.py")
-MAKE_ENVIRONMENT = Path(__file__).parents[2] / "scripts/test-environment.sh"
-
-
-@cache
-def interpreter() -> str:
-    made = subprocess.run([MAKE_ENVIRONMENT, "canaille"], check=True, stdout=subprocess.PIPE, text=True)
-    return made.stdout.strip()
 
 
 class Canaille(ServerProcess):
@@ -54,7 +46,7 @@ class Canaille(ServerProcess):
         }
 
     def command(self) -> Sequence[str]:
-        return [interpreter(), str(PROGRAM)]
+        return [str(interpreter_of("canaille")), str(PROGRAM)]
 
     def answers(self) -> bool:
         with self.outside.http() as http:
