@@ -61,6 +61,9 @@ def test_sessions_outlive_two_servers_that_do_not_see_each_other_s_locks(
         with httpx.Client(base_url=one.url, timeout=60) as here, httpx.Client(base_url=other.url) as there:
             client = OAuthClient(here, person=ProxyPerson(quick=True)).sign_in()
             assert OAuthClient(there).register().status_code == 500
+        # The reason is written after the answer.
+        other.terminate()
+        other.wait_for_exit()
     finally:
         one.stop()
         other.stop()
