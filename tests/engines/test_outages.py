@@ -38,6 +38,19 @@ class StatelessJourney(ProxyJourney):
         self._expect(self.client.call, 200)
 
 
+FAULTS: dict[str, tuple[Callable[[EngineProcess], None], Callable[[EngineProcess], object]]] = {
+    "crashes": (EngineProcess.kill, EngineProcess.start),
+    "hangs": (EngineProcess.hang, EngineProcess.go_on),
+}
+
+
+@pytest.fixture(params=FAULTS)
+def fault(request: pytest.FixtureRequest, engine: EngineProcess) -> str:
+    if request.param == "crashes" and not engine.keeps_what_it_holds:
+        pytest.skip(f"NOT TRIED: what stands in for {engine.backend} forgets everything when it ends")
+    return str(request.param)
+
+
 @pytest.fixture
 def server(start_server: StartServer, provider: IdentityProvider) -> Server:
     """Two workers that ask the store at each call whether its token is good."""
@@ -59,13 +72,6 @@ def workers(server: Server) -> Iterator[list[Worker]]:
         worker.stopping.set()
 
 
-FAULTS: dict[str, tuple[Callable[[EngineProcess], None], Callable[[EngineProcess], object]]] = {
-    "crashes": (EngineProcess.kill, EngineProcess.start),
-    "hangs": (EngineProcess.hang, EngineProcess.go_on),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
 def test_nobody_is_told_to_sign_in_again(
     fault: str,
     engine: EngineProcess,
@@ -74,8 +80,6 @@ def test_nobody_is_told_to_sign_in_again(
     workers: list[Worker],
     say: Say,
 ) -> None:
-    if fault == "crashes" and not engine.keeps_what_it_holds:
-        pytest.skip(f"NOT TRIED: what stands in for {engine.backend} forgets everything when it ends")
     reuses = provider.reuses()
     begin, end = FAULTS[fault]
     time.sleep(1)

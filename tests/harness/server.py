@@ -89,12 +89,16 @@ class ServerProcess(ABC):
         self._running().terminate()
 
     def stop(self) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self.is_running:
             self.kill()
 
     def restart(self) -> None:
         self.kill()
         self.start()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     @property
     def process_id(self) -> int:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,10 @@ import pytest
 
 from conftest import Say
 from harness.container import ROOT
+from harness.faults import StoreFaults
 from harness.oauth import OAuthClient
 from harness.server import Server
+from harness.waiting import eventually
 from replicas.balancers import HAProxy, Nginx
 
 PAYLOAD = f"{ROOT}/tests/harness/conversing_payload.py:mcp"
@@ -40,6 +42,14 @@ class Site:
         ports = [str(replica.port) for replica in self.replicas]
         return f"holdfast-{ports.index(port) + 1}"
 
+    def repair(self) -> None:
+        """Have every replica ready and the load balancer know it, whatever was done to them."""
+        for replica in self.replicas:
+            StoreFaults(faults_of(replica)).heal()
+            if not replica.is_running:
+                replica.start()
+        eventually(self.balancer.states, lambda states: {state.split()[0] for state in states.values()} == {"UP"})
+
     def replica_on(self, port: str) -> Server:
         (replica,) = [replica for replica in self.replicas if str(replica.port) == port]
         return replica
@@ -58,17 +68,12 @@ def installed() -> None:
     pytest.skip(reason)
 
 
-@pytest.fixture
-def storage() -> dict[str, str]:
-    """The settings of the store that replicas share, where it is not their volume; tests give another one."""
-    return {}
-
-
-@pytest.fixture
-def site(installed: None, storage: dict[str, str], tmp_path: Path) -> Iterator[Site]:
+@contextmanager
+def started(directory: Path, storage: dict[str, str]) -> Iterator[Site]:
+    """Replicas on the store of these settings; on a volume, where there are none."""
     environment = {"HOLDFAST_SERVER": PAYLOAD, **storage}
-    replicas = [Server(tmp_path / "data", tmp_path / f"replica-{n}.log", **environment) for n in range(REPLICAS)]
-    balancer = HAProxy(tmp_path / "haproxy.log", replicas)
+    replicas = [Server(directory / "data", directory / f"replica-{n}.log", **environment) for n in range(REPLICAS)]
+    balancer = HAProxy(directory / "haproxy.log", replicas)
     with ExitStack() as everything:
         for replica in replicas:
             everything.callback(replica.stop)
@@ -86,17 +91,50 @@ def faults_of(replica: Server) -> Path:
     return replica.log.with_suffix(".faults")
 
 
+@pytest.fixture(scope="module")
+def shared_site(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with started(tmp_path_factory.mktemp("site"), {}) as site:
+        yield site
+
+
 @pytest.fixture
-def nginx(installed: None, tmp_path: Path) -> Iterator[Nginx]:
-    """One server behind nginx."""
-    server = Server(tmp_path / "alone", tmp_path / "alone.log", HOLDFAST_SERVER=PAYLOAD)
-    nginx = Nginx(tmp_path / "nginx", server)
+def site(shared_site: Site) -> Iterator[Site]:
+    """One for the tests of a module, in which every replica is ready before the next."""
+    yield shared_site
+    shared_site.repair()
+
+
+@pytest.fixture
+def storage() -> dict[str, str]:
+    """The settings of the store that the replicas of `new_site` share; tests give another one than their volume."""
+    return {}
+
+
+@pytest.fixture
+def new_site(installed: None, storage: dict[str, str], tmp_path: Path) -> Iterator[Site]:
+    with started(tmp_path, storage) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def shared_nginx(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    directory = tmp_path_factory.mktemp("nginx")
+    server = Server(directory / "alone", directory / "alone.log", HOLDFAST_SERVER=PAYLOAD)
+    nginx = Nginx(directory / "nginx", server)
     server.environment["HOLDFAST_BASE_URL"] = nginx.url
     with ExitStack() as everything:
         everything.callback(server.stop)
         server.start()
         everything.callback(nginx.stop)
         yield nginx.start()
+
+
+@pytest.fixture
+def nginx(shared_nginx: Nginx) -> Iterator[Nginx]:
+    """One server behind nginx."""
+    yield shared_nginx
+    if not shared_nginx.server.is_running:
+        shared_nginx.server.start()
 
 
 @pytest.fixture

@@ -29,22 +29,22 @@ def storage(engine: EngineProcess) -> dict[str, str]:
 
 
 async def test_a_restart_of_the_engine_and_of_every_replica_costs_no_sign_in(
-    site: Site, engine: EngineProcess, sign_in: SignIn, tell: Tell
+    new_site: Site, engine: EngineProcess, sign_in: SignIn, tell: Tell
 ) -> None:
-    clients = [sign_in(site.url) for _ in range(CONVERSATIONS)]
-    callers = [sign_in(site.url) for _ in range(CALLERS)]
-    async with held(clients, site.url) as conversations:
+    clients = [sign_in(new_site.url) for _ in range(CONVERSATIONS)]
+    callers = [sign_in(new_site.url) for _ in range(CALLERS)]
+    async with held(clients, new_site.url) as conversations:
         await conversations.all_go_on()
         with Traffic(callers).flowing() as traffic:
             engine.restart()
             await conversations.all_go_on()
-            for replica in site.replicas:
+            for replica in new_site.replicas:
                 replica.terminate()
                 assert await asyncio.to_thread(replica.wait_for_exit) == 0
                 await asyncio.to_thread(replica.start)
             engine.restart()
             await conversations.all_go_on()
-    statuses = {status: count for status, count in site.balancer.statuses().items() if status >= "400"}
+    statuses = {status: count for status, count in new_site.balancer.statuses().items() if status >= "400"}
     tell(f"{engine.backend}, restarted: {dict(conversations.seen)}, other errors: {len(conversations.unclear)}")
     tell(f"{engine.backend}, restarted: final answers {dict(traffic.answers)}, of all of HAProxy: {statuses}")
     assert conversations.unclear == []
