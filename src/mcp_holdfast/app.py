@@ -22,10 +22,10 @@ from mcp_holdfast import logs
 from mcp_holdfast.auth.cimd.detection import Detection
 from mcp_holdfast.auth.cloudflare import Assertions
 from mcp_holdfast.auth.imported.importing import import_at_first_start, keys_of_other_servers
+from mcp_holdfast.auth.machine_tokens import token_warnings
 from mcp_holdfast.auth.providers import ProviderPlan, ProviderUnreachable, provider_of, unread_variables
 from mcp_holdfast.auth.sessions import SESSIONS
 from mcp_holdfast.auth.shield import Shield
-from mcp_holdfast.auth.static_tokens import token_warnings
 from mcp_holdfast.auth.upstream import watch_outgoing_requests
 from mcp_holdfast.http.cloudflare import CloudflareGate
 from mcp_holdfast.http.content import OwnContent

@@ -28,6 +28,7 @@ from mcp_holdfast.auth.exchange import CallbackEndpoint, Exchange, TokenEndpoint
 from mcp_holdfast.auth.hosts import keep_sign_ins_to_one_host
 from mcp_holdfast.auth.imported.local import LoginWithImports
 from mcp_holdfast.auth.local import SCOPE, Issuer, Lifetimes, LocalLogin, PinCheck, TokenSigner, made_up_pin
+from mcp_holdfast.auth.machine_tokens import Revocations, token_problems
 from mcp_holdfast.auth.metadata import Metadata
 from mcp_holdfast.auth.provider_keys import follow_key_rotation
 from mcp_holdfast.auth.providers import ProviderPlan
@@ -38,7 +39,7 @@ from mcp_holdfast.auth.scopes import advertised_scopes, let_clients_ask_for_what
 from mcp_holdfast.auth.sessions import Sessions
 from mcp_holdfast.auth.shield import Shield
 from mcp_holdfast.auth.signing import accept_previous_keys
-from mcp_holdfast.auth.static_tokens import NoLogin, Revocations, StaticTokens, accept_static_tokens, token_problems
+from mcp_holdfast.auth.static_tokens import NoLogin, StaticTokens, accept_static_tokens
 from mcp_holdfast.auth.verification import refresh_upstream_one_at_a_time, remember_verified_tokens
 from mcp_holdfast.http.limits import AuthorizationLimits
 from mcp_holdfast.http.outage import DEFAULT_CALLBACK_PATH

@@ -12,24 +12,21 @@ import shlex
 import signal
 import socket
 import sys
-import warnings
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mcp_holdfast import logs, metrics
+from mcp_holdfast.libraries import importing_libraries
 from mcp_holdfast.settings import EXIT_CONFIG, ConfigurationError, Problem, Settings, memory_problems
 
-with warnings.catch_warnings(record=True):
-    # What libraries deprecate is news for their developers, not for who reads this server's log.
+with importing_libraries():
     from mcp_holdfast.app import Plan, plan, start
 
 
 ENDS_WITHIN = 25
 """Seconds from the end of the drain; a worker that hangs, on its volume for example, is killed then."""
-
-NEW_OBJECTS_BEFORE_A_COLLECTION = 10_000
 
 WORKER_CLASS = "uvicorn_worker.UvicornWorker"
 
@@ -138,7 +135,6 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
 def _leave_to_the_collector_what_is_new(_arbiter: Any, _worker: Any) -> None:
     """Let no worker search for garbage among what is loaded already, which took a third of the time of a call."""
     gc.freeze()
-    gc.set_threshold(NEW_OBJECTS_BEFORE_A_COLLECTION)
 
 
 def _address_problem(address: Any) -> Problem | None:

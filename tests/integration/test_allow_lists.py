@@ -14,7 +14,7 @@ from harness.oauth import OAuthClient
 from harness.proxy_login import ProxyPerson, browser, proxy_environment
 from harness.server import Server
 from harness.waiting import eventually
-from mcp_holdfast.auth.static_tokens import hash_of, made_up_token
+from mcp_holdfast.auth.machine_tokens import hash_of, made_up_token
 
 TOKEN = made_up_token()
 TOKENS = {"ci": {"token_hash": hash_of(TOKEN), "expires_at": "2999-01-01"}}

@@ -21,7 +21,7 @@ from harness.document_host import DocumentHost
 from harness.egress_proxy import EgressProxy
 from harness.oauth import OAuthClient
 from harness.server import Server, free_port
-from mcp_holdfast.auth.static_tokens import hash_of, made_up_token
+from mcp_holdfast.auth.machine_tokens import hash_of, made_up_token
 
 HOST = "people.cloudflareaccess.com"
 CERTS = f"https://{HOST}/cdn-cgi/access/certs"

@@ -14,7 +14,7 @@ from harness.oauth import OAuthClient, tool_result
 from harness.server import Server
 from harness.waiting import eventually
 from integration.test_cli import holdfast
-from mcp_holdfast.auth.static_tokens import hash_of, made_up_token
+from mcp_holdfast.auth.machine_tokens import hash_of, made_up_token
 from mcp_holdfast.cli import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "access.md"

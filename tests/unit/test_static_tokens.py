@@ -11,7 +11,8 @@ from fastmcp.server.auth.auth import AccessToken, TokenVerifier
 from harness.faulty_store import FaultyStore
 from mcp_holdfast import outage
 from mcp_holdfast.app import plan
-from mcp_holdfast.auth.static_tokens import TOKEN, Revocations, StaticTokens, accept_static_tokens, hash_of
+from mcp_holdfast.auth.machine_tokens import TOKEN, Revocations, hash_of
+from mcp_holdfast.auth.static_tokens import StaticTokens, accept_static_tokens
 from mcp_holdfast.cli.tokens import create
 from mcp_holdfast.settings import ConfigurationError, Settings, effective_settings, load_settings, read_environment
 from mcp_holdfast.storage.deadlines import PromptStore, StoreUnavailable

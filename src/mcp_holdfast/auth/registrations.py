@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
-from fastmcp.server.auth.redirect_validation import validate_redirect_uri
 from key_value.aio.adapters.pydantic import PydanticAdapter
 from pydantic import AnyUrl, BaseModel, ValidationError
 
@@ -70,6 +69,9 @@ class RedirectAllowList:
 
     def allows(self, uri: AnyUrl) -> bool:
         """Whether a URI matches a pattern, by the rules that FastMCP's proxies apply at /authorize."""
+        # Not above: commands beside a server read registrations, too, and FastMCP takes a second to be imported.
+        from fastmcp.server.auth.redirect_validation import validate_redirect_uri
+
         return validate_redirect_uri(uri, list(self.patterns))
 
     def refusal(self, uri: AnyUrl) -> str:
@@ -97,6 +99,10 @@ class Registration(BaseModel):
     registered_at: float
     slot: int | None = None
     used: bool = False
+
+
+def host_of(uri: AnyUrl) -> str:
+    return uri.host or f"{uri.scheme}:"
 
 
 class Slot(BaseModel):

@@ -21,8 +21,7 @@ from mcp_holdfast.asgi import REVOCATION, is_post, replay
 from mcp_holdfast.auth.clients import NO_STORE, UNAUTHENTICATED, authenticator_of, challenged, error_response
 from mcp_holdfast.auth.configured import ConfiguredClients
 from mcp_holdfast.auth.forms import MalformedRequest, read_form
-from mcp_holdfast.auth.sessions import Session, Sessions, TokenKind, token_key
-from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
+from mcp_holdfast.auth.sessions import UPSTREAM_TOKENS, Session, Sessions, TokenKind, token_key
 from mcp_holdfast.storage.atomic import AtomicStore, LeaseBusy
 
 log = logging.getLogger(__name__)

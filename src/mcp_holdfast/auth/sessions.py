@@ -11,7 +11,6 @@ from key_value.aio.adapters.pydantic import PydanticAdapter
 from pydantic import BaseModel, ValidationError
 
 from mcp_holdfast import audit
-from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
 from mcp_holdfast.storage.atomic import AtomicStore, Leases
 from mcp_holdfast.storage.journal import Place, apply_deletes
 
@@ -19,6 +18,9 @@ log = logging.getLogger(__name__)
 
 SESSIONS = "holdfast_sessions"
 TOKENS = "holdfast_tokens"
+UPSTREAM_TOKENS = "mcp-upstream-tokens"
+"""The collection in which OAuthProxy keeps what it got from the identity provider, to be refreshed by one at a time."""
+
 LONGEST_WAIT = 10.0
 """In seconds, for a lease; clients wait about thirty for an answer."""
 

@@ -28,9 +28,6 @@ Send = Callable[[httpx.AsyncHTTPTransport, httpx.Request], Awaitable[httpx.Respo
 PERSIST_FOR = 3600.0
 """Seconds for which the store is tried again with what the identity provider has just issued, and nobody else has."""
 
-UPSTREAM_TOKENS = "mcp-upstream-tokens"
-"""The collection in which OAuthProxy keeps what it got from the identity provider, to be refreshed by one at a time."""
-
 MOST_LOOKUPS = 8
 NO_SUCH_HOST = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
 """What name servers say of a host; everything else is their failure (RFC 3493, section 6.1)."""

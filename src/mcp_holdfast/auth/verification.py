@@ -16,9 +16,8 @@ from joserfc import jws
 from joserfc.errors import JoseError
 
 from mcp_holdfast import outage
-from mcp_holdfast.auth.sessions import LONGEST_WAIT
+from mcp_holdfast.auth.sessions import LONGEST_WAIT, UPSTREAM_TOKENS
 from mcp_holdfast.auth.shield import ANSWER_WITHIN, Shield, Unfinished
-from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
 from mcp_holdfast.storage.atomic import LeaseBusy, Leases
 from mcp_holdfast.storage.journal import keeping_journal
 

@@ -1,8 +1,10 @@
 """The `holdfast` command. Each file beside this one holds a group of subcommands, loaded when one of them is used."""
 
-from cyclopts import App
-
 from mcp_holdfast import __version__
+from mcp_holdfast.libraries import importing_libraries
+
+with importing_libraries():
+    from cyclopts import App
 
 COMMANDS = {
     "server:serve": "Start the server; arguments go to gunicorn.",

@@ -10,8 +10,7 @@ from cyclopts import App
 from pydantic import AnyUrl, ValidationError
 
 from mcp_holdfast.auth.argon2 import hashed
-from mcp_holdfast.auth.imported.records import host_of
-from mcp_holdfast.auth.registrations import REGISTRATIONS, Registration
+from mcp_holdfast.auth.registrations import REGISTRATIONS, Registration, host_of
 from mcp_holdfast.cli.beside import EXIT_USAGE, run_beside_server
 from mcp_holdfast.cli.output import iso, print_json, print_table, short, when
 from mcp_holdfast.cli.sessions import Found, Json, find, sessions_in

@@ -4,7 +4,6 @@ import asyncio
 import logging.config
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -13,12 +12,12 @@ from cyclopts import Parameter
 
 from mcp_holdfast import logs
 from mcp_holdfast.cli.output import print_json, print_table
+from mcp_holdfast.libraries import importing_libraries
 from mcp_holdfast.settings import EXIT_CONFIG, ConfigurationError, Settings, load_settings, read_environment
 from mcp_holdfast.settings.engine_urls import ENGINES
 from mcp_holdfast.storage.locations import location_of
 
-with warnings.catch_warnings(record=True):
-    # What libraries deprecate is news for their developers.
+with importing_libraries():
     from mcp_holdfast.app import MCP_PATH, plan
     from mcp_holdfast.examination import (
         Answers,

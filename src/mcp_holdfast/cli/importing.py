@@ -2,7 +2,6 @@
 
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +11,13 @@ from cyclopts import Parameter
 from mcp_holdfast.cli.beside import EXIT_USAGE, run_beside_server
 from mcp_holdfast.cli.copying import copy_store
 from mcp_holdfast.cli.output import plain, print_json, print_table
+from mcp_holdfast.libraries import importing_libraries
 from mcp_holdfast.settings import Settings, read_environment
 from mcp_holdfast.storage.importers import Findings, SourceProblem, read_source
 from mcp_holdfast.storage.importers.findings import read_bytes
 from mcp_holdfast.storage.opening import OpenStore
 
-with warnings.catch_warnings(record=True):
-    # FastMCP imports what is deprecated.
+with importing_libraries():
     from mcp_holdfast.auth.imported.importing import carry_over, check_login, family_of, secrets_of
     from mcp_holdfast.auth.imported.records import TakenOver
     from mcp_holdfast.auth.providers import provider_of

@@ -4,13 +4,13 @@ import asyncio
 import logging.config
 import os
 import sys
-import warnings
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from mcp_holdfast import logs
 from mcp_holdfast.cli.output import NOTHING, print_table
+from mcp_holdfast.libraries import importing_libraries
 from mcp_holdfast.settings import EXIT_CONFIG, ConfigurationError
 
 
@@ -28,7 +28,7 @@ def check() -> None:
 
     Prints every setting and every parameter of the identity provider as it works, secrets masked.
     """
-    with warnings.catch_warnings(record=True):
+    with importing_libraries():
         from mcp_holdfast.app import MCP_PATH, plan
         from mcp_holdfast.auth.providers import ProviderUnreachable
         from mcp_holdfast.key_checks import refuse_other_stores

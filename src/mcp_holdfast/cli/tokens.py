@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from mcp_holdfast.auth.static_tokens import SETTING, Revocations, hash_of, made_up_token
+from mcp_holdfast.auth.machine_tokens import SETTING, Revocations, hash_of, made_up_token
 from mcp_holdfast.cli.beside import EXIT_NOTHING_FOUND, EXIT_USAGE, run_beside_server
 from mcp_holdfast.cli.output import iso, print_json, print_table, when
 from mcp_holdfast.cli.sessions import Json

@@ -31,9 +31,18 @@ from mcp_holdfast.auth.exchange.delivery import Delivery
 from mcp_holdfast.auth.exchange.request import TokenRequest
 from mcp_holdfast.auth.imported.proxy import imported_session
 from mcp_holdfast.auth.resources import refuse_other_resources
-from mcp_holdfast.auth.sessions import LONGEST_WAIT, TOKENS, Issued, Session, Sessions, Token, TokenKind, token_key
+from mcp_holdfast.auth.sessions import (
+    LONGEST_WAIT,
+    TOKENS,
+    UPSTREAM_TOKENS,
+    Issued,
+    Session,
+    Sessions,
+    Token,
+    TokenKind,
+    token_key,
+)
 from mcp_holdfast.auth.shield import Unfinished
-from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
 from mcp_holdfast.auth.verification import refreshing_nothing
 from mcp_holdfast.storage.atomic import AtomicStore, Leases, Turn
 from mcp_holdfast.storage.journal import BeforeReading, Journal, Place, apply_deletes, keeping_journal

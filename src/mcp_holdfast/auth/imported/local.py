@@ -15,12 +15,13 @@ from mcp.server.auth.provider import RefreshToken, RegistrationError
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from pydantic import BaseModel, ValidationError
 
-from mcp_holdfast.auth.imported.records import NOT_UNDERSTOOD, Adopted, host_of, registration_of
+from mcp_holdfast.auth.imported.records import NOT_UNDERSTOOD, Adopted, registration_of
 from mcp_holdfast.auth.local import LocalLogin
 from mcp_holdfast.auth.local.grants import SCOPE, Grant
 from mcp_holdfast.auth.local.provider import SUBJECT
 from mcp_holdfast.auth.local.registration import check_registration
 from mcp_holdfast.auth.local.tokens import InvalidToken
+from mcp_holdfast.auth.registrations import host_of
 from mcp_holdfast.auth.sessions import SESSIONS, TOKENS, Session, Token, TokenKind, token_key
 from mcp_holdfast.storage.importers import ACCESS_TOKENS, REFRESH_TOKENS, REGISTRATIONS, Findings, Record
 

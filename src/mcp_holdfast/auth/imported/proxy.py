@@ -9,8 +9,7 @@ from fastmcp.server.auth.oauth_proxy.models import JTIMapping, ProxyDCRClient, R
 from pydantic import BaseModel, ValidationError
 
 from mcp_holdfast.auth.imported.records import NOT_UNDERSTOOD, Adopted, registration_of
-from mcp_holdfast.auth.sessions import SESSIONS, Session
-from mcp_holdfast.auth.upstream import UPSTREAM_TOKENS
+from mcp_holdfast.auth.sessions import SESSIONS, UPSTREAM_TOKENS, Session
 from mcp_holdfast.storage.atomic import AtomicStore
 from mcp_holdfast.storage.importers import Findings, Record
 from mcp_holdfast.storage.importers.fastmcp import CLIENTS, KEPT, REFRESH_TOKEN_HASHES, TOKEN_IDENTIFIERS

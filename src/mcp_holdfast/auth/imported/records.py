@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mcp.shared.auth import OAuthClientInformationFull
-from pydantic import AnyUrl
 
-from mcp_holdfast.auth.registrations import REGISTRATIONS, Registration
+from mcp_holdfast.auth.registrations import REGISTRATIONS, Registration, host_of
 from mcp_holdfast.storage.atomic import AtomicStore
 from mcp_holdfast.storage.journal import Place
 
@@ -90,7 +89,3 @@ def registration_of(client: OAuthClientInformationFull, place: Place) -> Adopted
         used=True,
     )
     return Adopted((REGISTRATIONS, place[1]), registration.model_dump(mode="json"), None)
-
-
-def host_of(uri: AnyUrl) -> str:
-    return uri.host or f"{uri.scheme}:"
