@@ -97,6 +97,10 @@ def _run(checked: Plan) -> None:
             problems += [problem for address in self.cfg.address if (problem := _address_problem(address))]
             if problems:
                 raise ConfigurationError(problems)
+            if workers > 1 and all(isinstance(address, tuple) for address in self.cfg.address):
+                # A socket for each worker: the kernel spreads connections over them. Of one socket that all wait at,
+                # the first to wake takes whatever is there, and keeps it as long as clients keep connections.
+                self.cfg.set("reuse_port", True)
             return start(checked, workers=workers)
 
     Server("%(prog)s [OPTIONS]").run()
