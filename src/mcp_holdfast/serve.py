@@ -28,7 +28,7 @@ with importing_libraries():
 ENDS_WITHIN = 25
 """Seconds from the end of the drain; a worker that hangs, on its volume for example, is killed then."""
 
-WORKER_CLASS = "uvicorn_worker.UvicornWorker"
+WORKER_CLASS = "mcp_holdfast.worker.Worker"
 
 
 def main(gunicorn_arguments: Iterable[str]) -> None:

@@ -1,0 +1,14 @@
+"""gunicorn's worker: uvicorn's, with all of it imported before the fork, so that workers share it and begin at once."""
+
+from typing import Any, ClassVar
+
+import uvicorn.lifespan.on
+import uvicorn.loops.uvloop  # noqa: F401  # what uvicorn would import by name in each worker
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
+
+
+class Worker(UvicornWorker):  # type: ignore[misc]  # it has no type information
+    """MCP is spoken over HTTP alone: an implementation of WebSockets would be imported for nobody."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"loop": "uvloop", "http": HttpToolsProtocol, "ws": "none"}
