@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
-from mcp_holdfast import logs
+from mcp_holdfast import logs, tracing
 from mcp_holdfast.auth.cimd.detection import Detection
 from mcp_holdfast.auth.cloudflare import Assertions
 from mcp_holdfast.auth.imported.importing import import_at_first_start, keys_of_other_servers
@@ -39,6 +39,7 @@ from mcp_holdfast.http.outage import OutageAnswer
 from mcp_holdfast.http.provider_wait import ProviderWait
 from mcp_holdfast.http.stateless import answer_at_once
 from mcp_holdfast.http.stopping import Stopping, UntilTheStop
+from mcp_holdfast.http.tracing import Traced
 from mcp_holdfast.key_checks import check_signing_keys
 from mcp_holdfast.login import (
     access_problems,
@@ -63,6 +64,9 @@ from mcp_holdfast.settings import (
     load_settings,
     read_environment,
     server_name,
+    telemetry_problems,
+    telemetry_warnings,
+    wants_traces,
 )
 from mcp_holdfast.storage.deadlines import PromptStore
 from mcp_holdfast.storage.journal import JournaledStore
@@ -116,6 +120,7 @@ class Plan:
         if self.provider is not None:
             yield from self.provider.warnings()
         yield from token_warnings(self.settings.tokens)
+        yield from telemetry_warnings(self.environment)
         yield from unread_variables(self.settings.provider, self.provider, self.environment)
         for url in self.settings.base_urls:
             if url.endswith(MCP_PATH):
@@ -137,6 +142,7 @@ def plan(environ: MutableMapping[str, str]) -> Plan:
     problems += more
     location = location_of(settings)
     problems += location.problems() if location else []
+    problems += _tracing_problems(environment)
     status = StorageStatus(settings)
     provider, payload = None, None
     further: list[Problem] = []
@@ -154,6 +160,20 @@ def plan(environ: MutableMapping[str, str]) -> Plan:
     if problems or payload is None:
         raise ConfigurationError(problems)
     return Plan(environment, settings, server, payload, provider, status)
+
+
+def _tracing_problems(environment: Environment) -> list[Problem]:
+    problems = list(telemetry_problems(environment))
+    if problems or not wants_traces(environment):
+        return problems
+    try:
+        tracing.try_to_begin()
+    except ImportError as error:
+        remedy = "Install mcp-holdfast[traces], or remove it"
+        return [Problem("OTEL_EXPORTER_OTLP_ENDPOINT", f"the package {error.name} is missing", remedy)]
+    except ValueError as error:
+        return [Problem("OTEL_*", str(error), "Correct the variable, or remove it")]
+    return []
 
 
 def start(plan: Plan, *, workers: int) -> ASGIApp:
@@ -196,13 +216,16 @@ def start(plan: Plan, *, workers: int) -> ASGIApp:
         name, path = plan.payload.name, callback_path_of(plan.provider)
         application = ProviderWait(build, str(error), server_name=name, callback_path=path)
     asyncio.run(report_start(location_of(settings), keys, opened.backend, _what_runs(plan)))
+    callback_path = callback_path_of(plan.provider)
+    if wants_traces(plan.environment):
+        application = Traced(application, mcp_path=MCP_PATH, callback_path=callback_path)
     if settings.metrics_token is None:
         return application
     return Measuring(
         application,
         token=settings.metrics_token,
         mcp_path=MCP_PATH,
-        callback_path=callback_path_of(plan.provider),
+        callback_path=callback_path,
         sessions=SessionCount(partial(opened.backend.count, SESSIONS, at_most=MOST_SESSIONS_COUNTED)),
     )
 

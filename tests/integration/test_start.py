@@ -86,6 +86,8 @@ def test_all_problems_are_told_at_once(refused: Refused, tmp_path: Path) -> None
         ({"GUNICORN_CMD_ARGS": "--workers 0"}, "WEB_CONCURRENCY: no worker would answer"),
         ({"GUNICORN_CMD_ARGS": "--worker-class sync"}, "--worker-class sync cannot run this server"),
         ({"HOLDFAST_PIN_FILE": "/no/such/secret", "HOLDFAST_PIN": ""}, "HOLDFAST_PIN_FILE: cannot read"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_PROPAGATORS": "b3"}, "OTEL_PROPAGATORS: names a"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_SPAN_LINK_COUNT_LIMIT": "x"}, "LINK_COUNT_LIMIT must"),
     ],
 )
 def test_a_wrong_setting_stops_the_start(refused: Refused, environment: dict[str, str], says: str) -> None:

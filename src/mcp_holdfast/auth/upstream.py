@@ -18,7 +18,7 @@ from anyio import CapacityLimiter, to_thread
 from fastmcp.server.auth import ssrf
 from mcp.server.lowlevel.server import request_ctx
 
-from mcp_holdfast import metrics, outage
+from mcp_holdfast import metrics, outage, tracing
 from mcp_holdfast.storage import journal
 
 log = logging.getLogger(__name__)
@@ -98,12 +98,15 @@ def _lookups() -> CapacityLimiter:
 
 async def _send_watched(send: Send, transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
     host, kind, began_at = request.url.host, _kind_of(request), time.perf_counter()
-    try:
-        response = await send(transport, request)
-    except httpx.TransportError as error:
-        metrics.count_upstream(kind, "unreachable", time.perf_counter() - began_at)
-        _note_failure(host, error)
-        raise
+    # Of the request itself nothing is told: a client may have chosen its host.
+    with tracing.span(f"upstream {kind}", "CLIENT") as tell:
+        try:
+            response = await send(transport, request)
+        except httpx.TransportError as error:
+            metrics.count_upstream(kind, "unreachable", time.perf_counter() - began_at)
+            _note_failure(host, error)
+            raise
+        tell("http.response.status_code", response.status_code)
     took = time.perf_counter() - began_at
     response.stream = _WatchedBody(cast("httpx.AsyncByteStream", response.stream), host)
     error_code = await _error_code(response) if request.method == "POST" else None

@@ -8,6 +8,7 @@ from mcp_holdfast.settings.environment import DEFAULT, FILE_PREFIXES, Environmen
 from mcp_holdfast.settings.loading import load_settings, memory_problems, server_name
 from mcp_holdfast.settings.model import Settings, variable_names, variables_of
 from mcp_holdfast.settings.problems import EXIT_CONFIG, ConfigurationError, Problem
+from mcp_holdfast.settings.telemetry import telemetry_problems, telemetry_warnings, wants_traces
 from mcp_holdfast.settings.tokens import NEVER, TokenSettings, check_name
 from mcp_holdfast.settings.values import (
     BROWSERS_OWN_SCHEMES,
@@ -50,8 +51,11 @@ __all__ = [
     "read_environment",
     "redirect_uri_problem",
     "server_name",
+    "telemetry_problems",
+    "telemetry_warnings",
     "variable_names",
     "variables_of",
+    "wants_traces",
     "without_credentials",
     "without_usual_port",
 ]

@@ -12,7 +12,7 @@ LONGEST_SECRET = 64 * 1024
 """In bytes, of a file that holds a variable's value."""
 
 # A variable under one of these may be given as NAME_FILE; elsewhere (SSL_CERT_FILE) the suffix means other things.
-FILE_PREFIXES = ("HOLDFAST_", "EXA_", "FASTMCP_SERVER_AUTH_", "OAUTH_", "MCP_OAUTH_")
+FILE_PREFIXES = ("HOLDFAST_", "EXA_", "FASTMCP_SERVER_AUTH_", "OAUTH_", "MCP_OAUTH_", "OTEL_EXPORTER_OTLP_")
 NEVER_EMPTY = {"HOLDFAST_STORAGE_URL": "Give the URL, or remove the variable to keep files"} | dict.fromkeys(
     (
         "HOLDFAST_ALLOWED_USERS",

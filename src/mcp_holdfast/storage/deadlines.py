@@ -29,7 +29,7 @@ from key_value.aio.errors import (
     ValueTooLargeError,
 )
 
-from mcp_holdfast import metrics, outage
+from mcp_holdfast import metrics, outage, tracing
 from mcp_holdfast.storage.atomic import AtomicStore, NoticesFailures
 from mcp_holdfast.storage.journal import Place, place_of
 from mcp_holdfast.storage.one_by_one import OneByOne
@@ -188,20 +188,22 @@ class PromptStore(OneByOne):
 
 @contextmanager
 def _measured(operation: metrics.Operation) -> Iterator[None]:
-    """Count and time what is done in the block."""
+    """Count, time and trace what is done in the block."""
     began_at = time.perf_counter()
     outcome: metrics.Outcome = "failed"
-    try:
-        yield
-        outcome = "done"
-    except StoreUnavailable:
-        outcome = "late"
-        raise
-    except asyncio.CancelledError:
-        outcome = "abandoned"
-        raise
-    finally:
-        metrics.count_operation(operation, outcome, time.perf_counter() - began_at)
+    with tracing.span(f"store {operation}", attributes={"db.operation.name": operation}) as tell:
+        try:
+            yield
+            outcome = "done"
+        except StoreUnavailable:
+            outcome = "late"
+            raise
+        except asyncio.CancelledError:
+            outcome = "abandoned"
+            raise
+        finally:
+            metrics.count_operation(operation, outcome, time.perf_counter() - began_at)
+            tell("holdfast.store.outcome", outcome)
 
 
 async def _next(records: AsyncIterator[Result]) -> Result | None:

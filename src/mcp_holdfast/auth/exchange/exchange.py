@@ -24,7 +24,7 @@ from mcp.server.auth.middleware.client_auth import AuthenticationError
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope
 
-from mcp_holdfast import audit, metrics, outage
+from mcp_holdfast import audit, metrics, outage, tracing
 from mcp_holdfast.asgi import HeldAnswer
 from mcp_holdfast.auth.clients import NO_STORE, UNAUTHENTICATED, authenticator_of, error_response
 from mcp_holdfast.auth.exchange.delivery import Delivery
@@ -123,12 +123,13 @@ class Exchange:
 
         """
         exchange = self._redeem if request.kind == "authorization_code" else self._refresh
-        try:
-            await exchange(request, ask_provider, delivery)
-        except Exception:
-            if not delivery.has_answer:
-                metrics.count_exchange(request.kind, "later")
-            raise
+        with tracing.span(f"exchange {request.kind}"):
+            try:
+                await exchange(request, ask_provider, delivery)
+            except Exception:
+                if not delivery.has_answer:
+                    _count(request, "later")
+                raise
 
     async def _redeem(self, request: TokenRequest, ask_provider: Ask, delivery: Delivery) -> None:
         async with self._leases.hold(f"code {request.key}", wait=LONGEST_WAIT) as turn:
@@ -358,8 +359,13 @@ class Exchange:
 
 
 def _give(answer: Answer, request: TokenRequest, delivery: Delivery) -> None:
-    metrics.count_exchange(request.kind, answer.result)
+    _count(request, answer.result)
     delivery.give(answer.response)
+
+
+def _count(request: TokenRequest, result: metrics.ExchangeResult) -> None:
+    metrics.count_exchange(request.kind, result)
+    tracing.tell("holdfast.exchange.result", result)
 
 
 async def ask(app: ASGIApp, scope: Scope, receive: Receive) -> Response:
