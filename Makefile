@@ -75,10 +75,8 @@ engines: dev ## try all promises that do not depend on files with each engine, a
 		pytest --timeout=7200 tests/engines tests/replicas/test_engine_restart.py $(PYTEST_ARGS)
 
 .PHONY: bench
-bench: dev ## time tool calls, a sign-in and a refresh beside stock FastMCP, and single operations of the stores
-	@$(venv)/python bench/tool_calls.py
-	@$(venv)/python bench/sign_in_and_refresh.py
-	@$(venv)/python bench/store_operations.py
+bench: dev ## measure everything beside the stock stack; BENCH_ARGS=--quick takes 3 minutes and writes nothing
+	@$(venv)/python -m bench $(BENCH_ARGS)
 
 .PHONY: images
 images: dev ## take the pictures in docs/images anew
@@ -94,11 +92,11 @@ upstream-store-suite: dev ## run py-key-value's own store tests against our stor
 
 .PHONY: bench-records
 bench-records: dev ## time a file tree of a million records beside one of a thousand
-	@$(venv)/python bench/a_million_records.py
+	@$(venv)/python -m bench --only records --records 1000000
 
 .PHONY: bench-engines
 bench-engines: dev ## time the store on each engine beside the store on a volume
-	@$(venv)/python bench/engines.py
+	@$(venv)/python -m bench.engines
 
 .PHONY: lock
 lock: dev ## resolve requirements*.in into constraints*.txt

@@ -20,10 +20,7 @@ from pathlib import Path
 
 import httpx
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from store_operations import KEYS, one_round  # type: ignore[import-not-found]  # it is beside this file
-
+from bench.rows.store import KEYS, one_round
 from harness.engines import PostgreSQLServer, RedisServer, ValkeyServer
 from harness.oauth import OAuthClient
 from harness.server import Server

@@ -79,6 +79,9 @@ class ServerProcess(ABC):
     def wait_for_exit(self, timeout: float = 60) -> int:
         return self._running().wait(timeout)
 
+    def has_ended(self) -> bool:
+        return self._running().poll() is not None
+
     def kill(self) -> None:
         """End it with all its processes, as `kill -9` and a lost Spot machine do."""
         os.killpg(self._running().pid, signal.SIGKILL)

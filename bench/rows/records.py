@@ -1,13 +1,12 @@
-"""A file tree of a million records beside one of a thousand: whether a record costs more where there are many.
+"""A large file tree beside one of a thousand records: whether a record costs more where there are many.
 
 All are registrations of clients in one collection, so files in one directory, sealed as Holdfast seals them. Stock
 py-key-value's FileTreeStore works on the very same files. The operations and the start of the whole server are timed
-in turns, in new processes; then comes one sweep of each tree. Prints one table with ratios, each size to the smallest.
+in turn, in new processes; then comes one sweep of each tree. A ratio is the large tree's median to the small one's.
 
-Needs about 5 kB and one inode a record in the directory for temporary files (TMPDIR); all of it takes half an hour.
+It needs about 5 kB and one inode a record in the directory for temporary files (TMPDIR).
 """
 
-import argparse
 import asyncio
 import json
 import os
@@ -30,8 +29,8 @@ import httpx
 from key_value.aio._utils.managed_entry import ManagedEntry
 from key_value.aio._utils.serialization import BasicSerializationAdapter
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
+from bench import PROGRAMS
+from bench.result import Progress, Result, Scale, Verdict
 from harness.oauth import OAuthClient
 from harness.server import Server
 from harness.stock import stock_python
@@ -48,7 +47,12 @@ FEW = 1000
 A_ROUND = 100
 BYTES_A_RECORD = 5000
 CHUNK = 10_000
-PROGRAM = Path(__file__).with_name("one_tree.py")
+PROGRAM = PROGRAMS / "one_tree.py"
+MOST_FOR_STOCK_TO_CULL = 50_000
+"""Its sweep takes 2 ms of CPU a file."""
+
+OPERATIONS = ("get", "put", "add")
+
 
 Value = dict[str, Any]
 
@@ -133,7 +137,7 @@ def run(target: str, tree: Tree, task: str) -> None:
     for what, values in json.loads(answer).items():
         tree.measured[f"{target} {what}"] += values
     if task == "sweep":
-        tree.measured[f"{target} sweep, a record"] = [tree.measured[f"{target} sweep"][0] / tree.records]
+        tree.measured[f"{target} sweep, CPU a record"] = [tree.measured[f"{target} sweep, CPU"][0] / tree.records]
 
 
 def time_start(tree: Tree) -> None:
@@ -143,41 +147,18 @@ def time_start(tree: Tree) -> None:
     server.stop()
 
 
-def print_table(trees: list[Tree]) -> None:
-    heads = [f"{tree.records:,}" for tree in trees] + [f"ratio {tree.records:,}" for tree in trees[1:]]
-    print(f"{'':36}" + "".join(f"{head:>18}" for head in heads))
-    for what in dict.fromkeys(name for tree in trees for name in tree.measured):
-        unit, scale = ("MB", 1e-6) if what.endswith("memory") else ("ms", 1e3)
-        medians = [statistics.median(tree.measured[what]) if what in tree.measured else None for tree in trees]
-        cells = ["" if median is None else f"{scale * median:,.3g}" for median in medians]
-        cells += [f"{median / medians[0]:.2f}" if medians[0] and median is not None else "" for median in medians[1:]]
-        print(f"{f'{what}, {unit}':36}" + "".join(f"{cell:>18}" for cell in cells))
-
-
-def check_there_is_room(directory: Path, records: int) -> None:
-    """End the program where the records do not fit."""
-    inodes = os.statvfs(directory).f_favail
-    room = shutil.disk_usage(directory).free
-    if inodes < 1.1 * records or room < 1.5 * BYTES_A_RECORD * records:
-        sys.exit(f"error: {directory} has {inodes:,} inodes and {room:,} bytes left; set TMPDIR or --records")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, default=1_000_000, help="in the largest tree")
-    parser.add_argument("--stock-sweep", type=int, default=50_000, help="in the largest tree that stock has to cull")
-    parser.add_argument("--rounds", type=int, default=8)
-    options = parser.parse_args()
+def measure(scale: Scale, progress: Progress) -> Result:
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
-        sizes = sorted({FEW, options.stock_sweep, options.records})
+        sizes = sorted({FEW, scale.records})
         check_there_is_room(directory, sum(sizes))
         value = a_registration(directory / "one")
         trees = [Tree(directory / str(size), size) for size in sizes]
         for tree in trees:
             grow(tree, value)
-            print(f"made {tree.records:,} records", file=sys.stderr)
-        for number in range(options.rounds + 1):
+            progress(f"made {tree.records:,} records")
+        for number in range(scale.rounds + 1):
+            progress(f"round {number} of {scale.rounds}")
             for tree in trees:
                 for target in ("holdfast", "stock"):
                     run(target, tree, "operations")
@@ -186,11 +167,49 @@ def main() -> None:
                     # The first round pays for what is loaded once.
                     tree.measured.clear()
         for tree in trees:
+            progress(f"sweep of {tree.records:,} records")
             run("holdfast", tree, "sweep")
-            if tree.records <= options.stock_sweep:
+            if tree.records <= MOST_FOR_STOCK_TO_CULL:
                 run("stock", tree, "sweep")
-        print_table(trees)
+    return result(trees)
 
 
-if __name__ == "__main__":
-    main()
+def result(trees: list[Tree]) -> Result:
+    few, many = trees[0], trees[-1]
+    ratios = [
+        statistics.median(many.measured[f"holdfast {name}"]) / statistics.median(few.measured[f"holdfast {name}"])
+        for name in OPERATIONS
+    ]
+    told = f"{many.records:,} records against {few.records:,}: get, put, claim"
+    verdicts = [
+        Verdict(told, "at most", 1.2, ratios),
+        Verdict(
+            f"sweep of {many.records:,} records, CPU time a record",
+            "at most",
+            0.2,
+            [1000 * many.measured["holdfast sweep, CPU a record"][0]],
+            "ms",
+        ),
+    ]
+    raw = {str(tree.records): dict(tree.measured) for tree in trees}
+    return Result("Growth with records", (__doc__ or "").partition("\n\n")[2], verdicts, [table(trees)], raw)
+
+
+def table(trees: list[Tree]) -> list[list[str]]:
+    heads = [f"{tree.records:,}" for tree in trees] + [f"ratio {tree.records:,}" for tree in trees[1:]]
+    rows = [["", *heads]]
+    for what in dict.fromkeys(name for tree in trees for name in tree.measured):
+        unit, scale = ("MB", 1e-6) if what.endswith("memory") else ("ms", 1e3)
+        medians = [statistics.median(tree.measured[what]) if what in tree.measured else None for tree in trees]
+        cells = ["" if median is None else f"{scale * median:,.3g}" for median in medians]
+        cells += [f"{median / medians[0]:.2f}" if medians[0] and median is not None else "" for median in medians[1:]]
+        rows.append([f"{what}, {unit}", *cells])
+    return rows
+
+
+def check_there_is_room(directory: Path, records: int) -> None:
+    """End the program where the records do not fit."""
+    inodes = os.statvfs(directory).f_favail
+    room = shutil.disk_usage(directory).free
+    if inodes < 1.1 * records or room < 1.5 * BYTES_A_RECORD * records:
+        sys.exit(f"error: {directory} has {inodes:,} inodes and {room:,} bytes left; set TMPDIR or --records")

@@ -31,7 +31,7 @@ def run_stock() -> None:
     import uvicorn
     from key_value.aio.stores.memory import MemoryStore
 
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests/harness"))
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tests/harness"))
     import stock_server  # type: ignore[import-not-found]
 
     if os.environ["FASTMCP_SERVER_AUTH"] != "none":

@@ -1,0 +1,43 @@
+"""Measure every row, or some, print what was found, and write results.md, the raw JSON and the plots."""
+
+import argparse
+import importlib
+import sys
+import time
+
+from bench.report import print_results, write_results
+from bench.result import Result, Scale
+
+ROWS = ("tool_calls", "sign_in", "store", "start", "workers", "records")
+
+
+def measure(row: str, scale: Scale) -> Result:
+    began = time.monotonic()
+
+    def progress(what: str) -> None:
+        print(f"{time.monotonic() - began:4.0f} s  {row}: {what}", file=sys.stderr, flush=True)
+
+    found: Result = importlib.import_module(f"bench.rows.{row}").measure(scale, progress)
+    progress("done")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few and short rounds; writes nothing")
+    parser.add_argument("--only", metavar="ROW", nargs="+", choices=ROWS, default=ROWS, help=f"of {', '.join(ROWS)}")
+    parser.add_argument("--records", type=int, help="in the largest tree")
+    options = parser.parse_args()
+    scale = Scale.quick() if options.quick else Scale()
+    if options.records:
+        scale = Scale(scale.rounds, scale.seconds, options.records)
+    results = {}
+    for row in options.only:
+        results[row] = measure(row, scale)
+        print_results({row: results[row]})
+        if not options.quick:
+            write_results(results, ROWS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Each module measures one thing: `measure(scale, progress)` returns a Result."""

@@ -1,0 +1,79 @@
+"""Several workers: how evenly connections spread over two, what a call costs them, and what four take in memory.
+
+64 connections that stay open call a small tool without a pause. Memory is proportional (PSS): a page that processes
+share counts once. A further worker is a third of what four workers have more than one, after calls to each; it is
+compared with a server of one worker, whose process and arbiter share their pages, too.
+"""
+
+import json
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from bench.processes import connections_of, cpu_seconds, proportional_bytes
+from bench.result import Progress, Result, Scale, Verdict
+from bench.servers import Kind, Started, load, loading, running, told
+
+CONNECTIONS = 64
+CALLS_BEFORE_WEIGHING = 2.0
+"""In seconds: a page that was shared after the fork is not any more once something in it was counted."""
+
+ONE, TWO, FOUR = "one worker", "two workers", "four workers"
+KINDS: Mapping[str, Kind] = {
+    name: Kind(False, {"WEB_CONCURRENCY": str(workers)}) for name, workers in ((ONE, 1), (TWO, 2), (FOUR, 4))
+}
+
+
+def measure(scale: Scale, progress: Progress) -> Result:
+    calls: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    spread: list[list[int]] = []
+    with running(KINDS, progress) as started:
+        memory = {name: weigh(one) for name, one in started.items()}
+        for number in range(scale.rounds):
+            progress(f"round {number + 1} of {scale.rounds}")
+            for name in (ONE, TWO):
+                found, connections = load_and_count(started[name], seconds=scale.seconds)
+                calls[name].append(found)
+                if name == TWO:
+                    spread.append(connections)
+    return result(calls, spread, memory)
+
+
+def weigh(started: Started) -> float:
+    load(started, at_once=CONNECTIONS, seconds=CALLS_BEFORE_WEIGHING)
+    return proportional_bytes(started.server.process_id)
+
+
+def load_and_count(started: Started, *, seconds: float) -> tuple[dict[str, Any], list[int]]:
+    """What became of the calls, and how many connections each worker had in the midst of it."""
+    leader = started.server.process_id
+    before = cpu_seconds(leader)
+    with loading(started, at_once=CONNECTIONS, seconds=seconds) as generator:
+        time.sleep(seconds / 2)
+        connections = connections_of(leader, started.server.port)
+        answer = generator.communicate()[0]
+    return told(json.loads(answer), cpu_seconds(leader) - before, started.server), connections
+
+
+def result(calls: dict[str, list[dict[str, Any]]], spread: list[list[int]], memory: dict[str, float]) -> Result:
+    fullest = statistics.median(max(connections) / sum(connections) for connections in spread)
+    pairs = zip(calls[TWO], calls[ONE], strict=True)
+    cpu = statistics.median(two["CPU ms a call"] / one["CPU ms a call"] for two, one in pairs)
+    further = (memory[FOUR] - memory[ONE]) / 3
+    verdicts = [
+        Verdict("of two workers, share of connections of the fuller one", "at most", 0.6, [fullest]),
+        Verdict("CPU time a call, two workers against one", "at most", 1.05, [cpu]),
+        Verdict(
+            "memory of each further worker of four, against a server of one", "at most", 0.3, [further / memory[ONE]]
+        ),
+    ]
+    speeds = [["", "calls/s", "CPU ms a call", "connections of each worker, by round"]]
+    for name, of in calls.items():
+        medians = [statistics.median(found[column] for found in of) for column in ("calls a second", "CPU ms a call")]
+        told_spread = ", ".join("+".join(map(str, sorted(one))) for one in spread) if name == TWO else ""
+        speeds.append([name, f"{medians[0]:.0f}", f"{medians[1]:.3f}", told_spread])
+    sizes = [["", "PSS, MB"], *([name, f"{1e-6 * size:.0f}"] for name, size in memory.items())]
+    raw = {"calls": dict(calls), "connections": spread, "PSS": memory}
+    return Result("Workers", (__doc__ or "").partition("\n\n")[2], verdicts, [speeds, sizes], raw)
