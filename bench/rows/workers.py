@@ -17,6 +17,7 @@ from bench.result import Progress, Result, Scale, Verdict
 from bench.servers import Kind, Started, load, loading, running, told
 
 CONNECTIONS = 64
+COUNTED_EVERY, SHORTEST_LOAD = 0.05, 3.0
 CALLS_BEFORE_WEIGHING = 2.0
 """In seconds: a page that was shared after the fork is not any more once something in it was counted."""
 
@@ -34,7 +35,7 @@ def measure(scale: Scale, progress: Progress) -> Result:
         for number in range(scale.rounds):
             progress(f"round {number + 1} of {scale.rounds}")
             for name in (ONE, TWO):
-                found, connections = load_and_count(started[name], seconds=scale.seconds)
+                found, connections = load_and_count(started[name], seconds=max(SHORTEST_LOAD, scale.seconds))
                 calls[name].append(found)
                 if name == TWO:
                     spread.append(connections)
@@ -47,13 +48,17 @@ def weigh(started: Started) -> float:
 
 
 def load_and_count(started: Started, *, seconds: float) -> tuple[dict[str, Any], list[int]]:
-    """What became of the calls, and how many connections each worker had in the midst of it."""
+    """What became of the calls, and how many connections each worker had when most were seen."""
     leader = started.server.process_id
-    before = cpu_seconds(leader)
+    before, connections = cpu_seconds(leader), list[int]()
     with loading(started, at_once=CONNECTIONS, seconds=seconds) as generator:
-        time.sleep(seconds / 2)
-        connections = connections_of(leader, started.server.port)
+        while sum(connections) < CONNECTIONS and generator.poll() is None:
+            time.sleep(COUNTED_EVERY)
+            # The kernel's list misses some that change while it is read.
+            connections = max(connections, connections_of(leader, started.server.port), key=sum)
         answer = generator.communicate()[0]
+    if sum(connections) < CONNECTIONS / 2:
+        raise RuntimeError(f"of {CONNECTIONS} connections only {connections} were seen")
     return told(json.loads(answer), cpu_seconds(leader) - before, started.server), connections
 
 
