@@ -1,7 +1,10 @@
-"""One event a line, in plain words with its fields; JSON where LOG_FORMAT=json."""
+"""One event a line, in plain words with its fields; JSON where LOG_FORMAT=json. What opens anything is left out."""
 
 import logging
+import re
 from typing import Any
+
+from pythonjsonlogger.json import JsonFormatter
 
 from mcp_holdfast import audit, outage
 
@@ -11,6 +14,50 @@ FIELDS_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message"
 
 # Strangers choose some of what is logged; they must not begin lines of their own (CWE-117).
 ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {0x2028: r"\u2028", 0x2029: r"\u2029"}
+
+
+QUOTES_WHAT_IS_SENT = ("aiobotocore", "botocore", "hpack", "httpcore", "pymongo", "sse_starlette", "urllib3")
+"""Libraries whose lines below WARNING are headers, bodies and signatures of requests, at whatever level they are."""
+
+LOGS_CODES = ("asyncio", "authlib", "fastmcp", "gunicorn", "httpx", "mcp", "multipart", "starlette", "uvicorn")
+"""Libraries that tell which code, state or session a line is about; what a payload logs itself may be as long."""
+
+LEFT_OUT = "***"
+QUERY = re.compile(r"""\?[\w.%~-]+=[^\s"'<>)\]\\]*""")
+"""Of a URL: codes, states, and at some identity providers access tokens are in there."""
+
+CREDENTIALS = re.compile(r"(://)[^/\s@\"']+@")
+TOKENS = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*|\bholdfast_[0-9a-f]{64}\b")
+"""JWTs (RFC 7519), and bearer tokens of machines."""
+
+MADE_UP = re.compile(r"(?<![\w-])(?![a-z_]+\b|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b)[\w-]{32,}")
+"""What a random generator gives for a code, a state or a secret; not the id of a client, nor a long word."""
+
+
+def without_secrets(text: str, logger: str) -> str:
+    """Leave out of a line what looks like a secret: libraries log codes, states, and URLs with tokens in them."""
+    text = TOKENS.sub(LEFT_OUT, CREDENTIALS.sub(rf"\1{LEFT_OUT}@", QUERY.sub(f"?{LEFT_OUT}", text)))
+    return MADE_UP.sub(LEFT_OUT, text) if _is_of(logger, LOGS_CODES) else text
+
+
+def _is_of(logger: str, names: tuple[str, ...]) -> bool:
+    return logger.startswith(tuple(f"{name}." for name in names)) or logger in names
+
+
+class WithoutQuotations(logging.Filter):
+    """Passes over what libraries tell of each byte that they send and receive."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING or not _is_of(record.name, QUOTES_WHAT_IS_SENT)
+
+
+class WithoutQueries(logging.Filter):
+    """Of requests in uvicorn's access log, which has a formatter of its own (gunicorn --access-logfile)."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(item.partition("?")[0] if isinstance(item, str) else item for item in record.args)
+        return True
 
 
 class WithoutNeedlessTraceback(logging.Filter):
@@ -36,6 +83,16 @@ class TextFormatter(logging.Formatter):
         line = " ".join([super().formatMessage(record), *(f"{name}={value!s}" for name, value in fields.items())])
         return line.translate(ESCAPED)
 
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record), record.name)
+
+
+class JsonLines(JsonFormatter):
+    """An object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record), record.name)
+
 
 def configuration(level: str, style: str, *, audits: bool = True) -> dict[str, Any]:
     """A logging.config dictionary: everything to stderr, ours and the server's from `level` on, others from WARNING.
@@ -45,13 +102,13 @@ def configuration(level: str, style: str, *, audits: bool = True) -> dict[str, A
     formatters = {
         "text": {"()": TextFormatter},
         "json": {
-            "()": "pythonjsonlogger.json.JsonFormatter",
+            "()": JsonLines,
             "fmt": "%(levelname)s %(name)s %(message)s",
             "timestamp": True,
             "rename_fields": {"levelname": "level", "name": "logger"},
         },
         "audit": {
-            "()": "pythonjsonlogger.json.JsonFormatter",
+            "()": JsonFormatter,
             "fmt": "%(name)s %(message)s",
             "timestamp": True,
             "rename_fields": {"name": "logger", "message": "event"},
@@ -62,12 +119,16 @@ def configuration(level: str, style: str, *, audits: bool = True) -> dict[str, A
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": formatters,
-        "filters": {"tracebacks": {"()": WithoutNeedlessTraceback}},
+        "filters": {
+            "tracebacks": {"()": WithoutNeedlessTraceback},
+            "quotations": {"()": WithoutQuotations},
+            "queries": {"()": WithoutQueries},
+        },
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
                 "formatter": style,
-                "filters": ["tracebacks"],
+                "filters": ["quotations", "tracebacks"],
                 "stream": "ext://sys.stderr",
             },
             "audit": {"class": "logging.StreamHandler", "formatter": "audit", "stream": "ext://sys.stderr"},
@@ -78,6 +139,7 @@ def configuration(level: str, style: str, *, audits: bool = True) -> dict[str, A
             **dict.fromkeys(("mcp_holdfast", "gunicorn.error", "fastmcp"), ours),
             # A traceback each time that a discovery document cannot be had; what it means is told in one line of ours.
             "fastmcp.server.auth.oidc_proxy": {"level": "CRITICAL"},
+            "uvicorn.access": {"filters": ["queries"]},
             # A PIN that was made up is shown once, whatever the level.
             SHOWN_ONCE: {"level": "INFO"},
             audit.LOGGER: {"level": "INFO" if audits else "CRITICAL", "handlers": ["audit"], "propagate": False},

@@ -17,6 +17,7 @@ from key_value.aio.adapters.pydantic import PydanticAdapter
 from pydantic import AnyUrl, BaseModel, ValidationError
 
 from mcp_holdfast import outage
+from mcp_holdfast.settings import without_credentials
 from mcp_holdfast.storage.atomic import AtomicStore
 from mcp_holdfast.storage.journal import Place, apply_deletes
 
@@ -76,7 +77,8 @@ class RedirectAllowList:
 
     def refusal(self, uri: AnyUrl) -> str:
         """What to tell the client, and so the person who reads its log."""
-        return f"{str(uri)[:200]} is no allowed redirect URI; whoever runs this server can add it to {self.setting}"
+        shown = without_credentials(str(uri))[:200]
+        return f"{shown} is no allowed redirect URI; whoever runs this server can add it to {self.setting}"
 
 
 DEFAULT_ALLOW_LIST = RedirectAllowList()
