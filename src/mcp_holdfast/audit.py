@@ -28,6 +28,8 @@ Event = Literal[
     "exchange_refused",
     "revocation_refused",
     "session_ended",
+    "token_refused",
+    "assertion_refused",
 ]
 REFUSALS: frozenset[Event] = frozenset(
     {
@@ -39,6 +41,8 @@ REFUSALS: frozenset[Event] = frozenset(
         "reuse_refused",
         "exchange_refused",
         "revocation_refused",
+        "token_refused",
+        "assertion_refused",
     }
 )
 Field = Literal["client_id", "client_name", "session", "subject", "grant", "reason", "host", "address"]

@@ -120,7 +120,7 @@ def layers_of(
     documents: ClientDocuments | None,
     on_revoked: list[Callable[[], None]],
 ) -> list[Middleware]:
-    """What stands between clients and the login: nothing but a cache, unless it issues tokens; the outermost first.
+    """What stands between clients and the login: little but a cache, unless it issues tokens; the outermost first.
 
     `on_revoked` is shared by the logins of all public URLs: what one revokes, none remembers.
     Calls have a shield of their own, so that however many of them wait for an identity provider, exchanges go on.
@@ -132,7 +132,7 @@ def layers_of(
     accept_static_tokens(login, StaticTokens(settings.tokens, Revocations(store), login.required_scopes))
     tokens = remember_verified_tokens(login, shield_of_calls, lifetime=settings.token_cache)
     if provider is None:
-        return []
+        return [Middleware(AuditedRequests, provider=None)]
     leases = Leases(store, lifetime=settings.lease)
     sessions = Sessions(store, leases)
     on_revoked.append(tokens.forget)

@@ -11,10 +11,14 @@ import pytest
 from harness.oauth import REDIRECT_URI, OAuthClient, Person, answer_parameters
 from harness.server import PIN, Server
 from harness.waiting import eventually
+from integration.test_cli import holdfast
 from mcp_holdfast import audit
+from mcp_holdfast.auth.static_tokens import hash_of, made_up_token
 
 PAGE = Path(__file__).parents[2] / "docs" / "observability.md"
 HOST = "localhost:18999"
+
+TOKENS = {name: made_up_token() for name in ("ci", "old", "lost")}
 
 Events = Callable[[], list[dict[str, Any]]]
 
@@ -31,8 +35,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("server")
     server = Server(
         directory / "data", directory / "server.log", LOG_LEVEL="error", LOG_FORMAT="text", HOLDFAST_REFRESH_GRACE="1s"
-    ).start()
-    yield server
+    )
+    server.environment["HOLDFAST_TOKENS"] = json.dumps(
+        {
+            name: {"token_hash": hash_of(token), "expires_at": "2020-01-01" if name == "old" else "2999-01-01"}
+            for name, token in TOKENS.items()
+        }
+    )
+    yield server.start()
     server.stop()
 
 
@@ -139,6 +149,21 @@ def test_what_is_refused_is_told_with_its_reason(client: OAuthClient, events: Ev
         ("exchange_refused", "invalid_request", ""),
     ]
     assert max(len(str(value)) for event in events() for value in event.values()) <= 200
+
+
+def test_a_token_of_a_machine_that_is_not_good_is_told(server: Server, client: OAuthClient, events: Events) -> None:
+    assert holdfast(server, "tokens", "revoke", "lost").returncode == 0
+    refused = [*(TOKENS[name] for name in ("old", "lost")), made_up_token(), "holdfast_"]
+    assert [client.call(token).status_code for token in refused] == [401] * 4
+    assert client.call(TOKENS["ci"]).status_code == 200
+    of_all = {"event": "token_refused", "result": "refused"}
+    assert events() == [
+        {**of_all, "subject": "old", "reason": "expired"},
+        {**of_all, "subject": "lost", "reason": "revoked"},
+        {**of_all, "reason": "unknown"},
+        {**of_all, "reason": "unknown"},
+    ]
+    assert not any(token in server.output() for token in refused[:3])
 
 
 def test_nothing_that_opens_anything_is_told(server: Server, client: OAuthClient, person: Person) -> None:

@@ -21,6 +21,7 @@ from harness.document_host import DocumentHost
 from harness.egress_proxy import EgressProxy
 from harness.oauth import OAuthClient
 from harness.server import Server, free_port
+from integration.test_audit_log import events_in
 from mcp_holdfast.auth.machine_tokens import hash_of, made_up_token
 
 HOST = "people.cloudflareaccess.com"
@@ -141,6 +142,21 @@ def test_what_anybody_could_have_sent_is_refused(site: Site, name: str) -> None:
     assert "www-authenticate" not in refused.headers
 
 
+def test_who_was_kept_out_is_in_the_audit_log(site: Site) -> None:
+    before = len(events_in(site.server.output()))
+    for assertions in ([], [assertion(STRANGERS_KEY)], [assertion(), assertion()]):
+        site.ask(*assertions)
+    told = [{name: event[name] for name in event if name != "timestamp"} for event in events_in(site.server.output())]
+    of_all = {"logger": "mcp_holdfast.audit", "event": "assertion_refused", "result": "refused", "address": "127.0.0.1"}
+    assert told[before:] == [{**of_all, "reason": reason} for reason in ("missing", "not_good", "several")]
+
+
+def test_a_machine_that_was_kept_out_is_there_too(site: Site) -> None:
+    site.ask(assertion(), token=made_up_token())
+    event = events_in(site.server.output())[-1]
+    assert (event["event"], event["reason"], event["address"]) == ("token_refused", "unknown", "127.0.0.1")
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/authorize", "/.well-known/oauth-protected-resource/mcp", "/livez/", "/readyz/x"]
 )
@@ -149,7 +165,7 @@ def test_every_other_path_is_closed_too(site: Site, path: str) -> None:
     assert site.ask(assertion(), path=path).status_code in {307, 404}
 
 
-@pytest.mark.parametrize("host", [OTHER_HOST, "unknown.test"])
+@pytest.mark.parametrize("host", [OTHER_HOST, "127.0.0.2"])
 def test_every_host_is_closed(site: Site, host: str) -> None:
     assert site.ask(host=host).status_code == 403
     assert site.ask(assertion(), host=host).status_code == 200

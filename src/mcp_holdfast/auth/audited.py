@@ -32,11 +32,13 @@ class AuditedRequests:
     A failure of the server (5xx) is no event: nothing was decided.
     """
 
-    def __init__(self, app: ASGIApp, *, provider: OAuthProvider) -> None:
+    def __init__(self, app: ASGIApp, *, provider: OAuthProvider | None) -> None:
+        """`provider` is None where nothing is issued here: then these paths are nobody's, or the payload's."""
         self._app = app
         self._refused_at = {**REFUSED_AT}
         if isinstance(provider, OAuthProxy):
             self._refused_at[provider._redirect_path.rstrip("/")] = "authorization_refused"
+        self._watched = frozenset() if provider is None else PAGES | self._refused_at.keys()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,7 +46,7 @@ class AuditedRequests:
             return
         with audit.of_request(address_of(scope)):
             path = path_of(scope)
-            if path in PAGES or path in self._refused_at:
+            if path in self._watched:
                 send = _Watched(scope, self._refused_at.get(path), send).send
             await self._app(scope, receive, send)
 

@@ -4,16 +4,14 @@ The hash of each is configured, nothing else, and nothing else than such a token
 """
 
 import hmac
-import logging
 import time
 from collections.abc import Mapping, Sequence
 
 from fastmcp.server.auth.auth import AccessToken, AuthProvider, TokenVerifier
 
+from mcp_holdfast import audit
 from mcp_holdfast.auth.machine_tokens import PREFIX, TOKEN, Revocations, hash_of
 from mcp_holdfast.settings import TokenSettings
-
-log = logging.getLogger(__name__)
 
 
 class StaticTokens:
@@ -33,13 +31,14 @@ class StaticTokens:
         """
         name = self._name_of(token)
         if name is None:
+            audit.record("token_refused", reason="unknown")
             return None
         entry = self._entries[name]
         if entry.expiry is not None and entry.expiry <= time.time():
-            log.info("refused a token that has expired", extra={"token_name": name})
+            audit.record("token_refused", reason="expired", subject=name)
             return None
         if await self._revocations.has(entry):
-            log.info("refused a token that was revoked", extra={"token_name": name})
+            audit.record("token_refused", reason="revoked", subject=name)
             return None
         return AccessToken(
             # Not the token itself: payloads hand on what they find here, as to a database.

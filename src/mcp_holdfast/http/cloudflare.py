@@ -1,15 +1,13 @@
 """Let in only what came through Cloudflare Access: a second gate, in front of whatever login there is."""
 
-import logging
-
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mcp_holdfast import audit, outage
+from mcp_holdfast.asgi import address_of
 from mcp_holdfast.auth.cloudflare import Assertions
 from mcp_holdfast.http.outage import HEALTH_PATHS
-
-log = logging.getLogger(__name__)
 
 HEADER = "Cf-Access-Jwt-Assertion"
 DESCRIPTION = "this server is to be asked through Cloudflare Access"
@@ -34,7 +32,10 @@ class CloudflareGate:
 
     async def _came_through(self, scope: Scope) -> bool:
         given = Headers(scope=scope).getlist(HEADER)
-        is_good = len(given) == 1 and await self._assertions.is_good(given[0])
-        if not is_good:
-            log.info("refused a request without a good assertion of Cloudflare", extra={"assertions": len(given)})
-        return is_good
+        if len(given) == 1 and await self._assertions.is_good(given[0]):
+            return True
+        if not outage.noted():
+            reason = ("missing", "not_good", "several")[min(len(given), 2)]
+            with audit.of_request(address_of(scope)):
+                audit.record("assertion_refused", reason=reason)
+        return False
