@@ -10,7 +10,7 @@ from harness.registration_site import CALLBACK, CLIENTS, WEBSITE, Site, describe
 from mcp_holdfast.auth.local.grants import Grants, Issuer
 from mcp_holdfast.auth.providers import plan_provider
 from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST, RedirectAllowList
-from mcp_holdfast.settings import ConfigurationError, Environment
+from mcp_holdfast.settings import ConfigurationError, Environment, without_credentials
 from mcp_holdfast.storage import open_store
 from mcp_holdfast.storage.atomic import AtomicStore
 
@@ -66,7 +66,7 @@ class TestRedirectUris:
         response = await site.post(described(redirect_uris=[CALLBACK, uri]))
         assert response.status_code == 400
         assert response.json()["error"] == "invalid_redirect_uri"
-        assert str(AnyUrl(uri)) in response.json()["error_description"]
+        assert without_credentials(str(AnyUrl(uri))) in response.json()["error_description"]
         assert "HOLDFAST_REDIRECT_URIS" in response.json()["error_description"]
         assert response.headers["access-control-allow-origin"] == "*"
         assert await site.count(CLIENTS) == 0
