@@ -4,11 +4,20 @@ from typing import Any, ClassVar
 
 import uvicorn.lifespan.on
 import uvicorn.loops.uvloop  # noqa: F401  # what uvicorn would import by name in each worker
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
+
+from mcp_holdfast.http.connections import BoundedConnection
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]  # it has no type information
-    """MCP is spoken over HTTP alone: an implementation of WebSockets would be imported for nobody."""
+    """MCP is spoken over HTTP alone: an implementation of WebSockets would be imported for nobody.
 
-    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"loop": "uvloop", "http": HttpToolsProtocol, "ws": "none"}
+    No header of an answer names the server's software.
+    """
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        "loop": "uvloop",
+        "http": BoundedConnection,
+        "ws": "none",
+        "server_header": False,
+    }
