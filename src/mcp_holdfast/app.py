@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastmcp import FastMCP
 from fastmcp.server.auth.auth import AuthProvider
@@ -30,11 +31,13 @@ from mcp_holdfast.auth.upstream import watch_outgoing_requests
 from mcp_holdfast.http.cloudflare import CloudflareGate
 from mcp_holdfast.http.content import OwnContent
 from mcp_holdfast.http.errors import ErrorPages
+from mcp_holdfast.http.headers import SecurityHeaders
 from mcp_holdfast.http.health import Readiness, health_routes
-from mcp_holdfast.http.hosts import OtherHosts
+from mcp_holdfast.http.hosts import KnownHosts, OtherHosts
 from mcp_holdfast.http.limits import OAuthBodyLimit
 from mcp_holdfast.http.measuring import Measuring, SessionCount
 from mcp_holdfast.http.methods import RefusedHead
+from mcp_holdfast.http.origins import CrossOrigin
 from mcp_holdfast.http.outage import OutageAnswer
 from mcp_holdfast.http.provider_wait import ProviderWait
 from mcp_holdfast.http.stateless import answer_at_once
@@ -62,6 +65,7 @@ from mcp_holdfast.settings import (
     authority_of,
     effective_settings,
     load_settings,
+    origin_of,
     read_environment,
     server_name,
     telemetry_problems,
@@ -115,12 +119,23 @@ class Plan:
         if self.provider is not None:
             yield from self.provider.effective(self.environment)
 
+    def public_urls(self) -> list[str]:
+        """Where clients find the server: as it is set, and as the provider's own parameters say."""
+        given = self.provider.arguments if self.provider is not None else {}
+        own = [str(given[name]) for name in ("base_url", "resource_base_url", "issuer_url") if given.get(name)]
+        return [*self.settings.base_urls, *own]
+
     def warnings(self) -> Iterator[str]:
         """What can be started with and is hardly meant, or is meant and still dangerous."""
         if self.provider is not None:
             yield from self.provider.warnings()
         yield from token_warnings(self.settings.tokens)
         yield from telemetry_warnings(self.environment)
+        if "*" in self.settings.forwarded_allow_ips:
+            yield (
+                "FORWARDED_ALLOW_IPS=* believes everyone about their address: limits for each address hold nobody back "
+                "who reaches this port without your proxy"
+            )
         yield from unread_variables(self.settings.provider, self.provider, self.environment)
         for url in self.settings.base_urls:
             if url.endswith(MCP_PATH):
@@ -216,18 +231,29 @@ def start(plan: Plan, *, workers: int) -> ASGIApp:
         name, path = plan.payload.name, callback_path_of(plan.provider)
         application = ProviderWait(build, str(error), server_name=name, callback_path=path)
     asyncio.run(report_start(location_of(settings), keys, opened.backend, _what_runs(plan)))
-    callback_path = callback_path_of(plan.provider)
+    return _in_front_of(application, plan, opened)
+
+
+def _in_front_of(application: ASGIApp, plan: Plan, opened: OpenStore) -> ASGIApp:
+    """Put before everything what knows no login: who may ask at all, what is counted, and what every answer says."""
+    settings, callback_path, urls = plan.settings, callback_path_of(plan.provider), plan.public_urls()
+    application = CrossOrigin(
+        application, mcp_path=MCP_PATH, origins=[*map(origin_of, urls), *settings.allowed_origins]
+    )
+    hosts = {*settings.allowed_hosts, *(urlsplit(url).hostname or "" for url in urls)}
+    application = KnownHosts(application, hosts=hosts)
     if wants_traces(plan.environment):
         application = Traced(application, mcp_path=MCP_PATH, callback_path=callback_path)
-    if settings.metrics_token is None:
-        return application
-    return Measuring(
-        application,
-        token=settings.metrics_token,
-        mcp_path=MCP_PATH,
-        callback_path=callback_path,
-        sessions=SessionCount(partial(opened.backend.count, SESSIONS, at_most=MOST_SESSIONS_COUNTED)),
-    )
+    if settings.metrics_token is not None:
+        application = Measuring(
+            application,
+            token=settings.metrics_token,
+            mcp_path=MCP_PATH,
+            callback_path=callback_path,
+            sessions=SessionCount(partial(opened.backend.count, SESSIONS, at_most=MOST_SESSIONS_COUNTED)),
+        )
+    is_https = any(url.startswith("https://") for url in urls)
+    return SecurityHeaders(application, callback_path=callback_path, is_https=is_https)
 
 
 def _application(

@@ -148,6 +148,8 @@ REMEDIES = {
     "HOLDFAST_METRICS_TOKEN": "Make one with: openssl rand -base64 32",
     "HOLDFAST_AUDIT_LOG": "Write true or false",
     "HOLDFAST_ALLOW_ANONYMOUS": "Write true or false",
+    "HOLDFAST_ALLOWED_HOSTS": "Give names of hosts separated by commas, as in holdfast, mcp.internal",
+    "HOLDFAST_ALLOWED_ORIGINS": "Give origins as browsers send them, separated by commas, as in https://app.example.com",
     "HOLDFAST_REDIRECT_URIS": "Give redirect URIs separated by commas, as in https://app.example.com/oauth/callback; "
     "a * stands for any part of the path",
     "HOLDFAST_CIMD": "Choose auto, on or off",

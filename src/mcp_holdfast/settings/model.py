@@ -23,8 +23,10 @@ from mcp_holdfast.settings.values import (
     BaseUrls,
     Duration,
     DurationOrOff,
+    HostNames,
     Key,
     Keys,
+    Origins,
     RedirectPatterns,
     backend_name,
     check_pin,
@@ -66,6 +68,8 @@ class Settings(BaseModel):
     provider: str = variable("FASTMCP_SERVER_AUTH", default="local")
     allow_anonymous: bool = variable("HOLDFAST_ALLOW_ANONYMOUS", default=False)
     base_urls: BaseUrls = variable("HOLDFAST_BASE_URL", "OAUTH_ISSUER_URL", default=())
+    allowed_hosts: HostNames = variable("HOLDFAST_ALLOWED_HOSTS", default=())
+    allowed_origins: Origins = variable("HOLDFAST_ALLOWED_ORIGINS", default=())
 
     pin: Annotated[SecretStr, AfterValidator(check_pin)] | None = variable("HOLDFAST_PIN", "OAUTH_PIN", default=None)
     signin_page_lifetime: Duration = variable("HOLDFAST_SIGNIN_PAGE_LIFETIME", default=3600)

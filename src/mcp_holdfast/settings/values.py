@@ -101,6 +101,12 @@ def authority_of(url: str) -> str:
     return without_usual_port(urlsplit(url).netloc)
 
 
+def origin_of(url: str) -> str:
+    """The origin of a URL as browsers send it (RFC 6454, section 6.2)."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(USUAL_PORTS.get(parts.scheme, ''))}"
+
+
 def without_usual_port(authority: str) -> str:
     return re.sub(r":(80|443)?$", "", authority.lower())
 
@@ -109,6 +115,20 @@ def check_base_urls(urls: tuple[str, ...]) -> tuple[str, ...]:
     if len({authority_of(url) for url in urls}) < len(urls):
         raise PydanticCustomError("url", "names a host twice; requests are told apart by their host")
     return urls
+
+
+def _check_host(value: str) -> str:
+    name = value.lower()
+    if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
+        raise PydanticCustomError("url", "is not the name of a host, as in mcp.internal, without scheme, port or *")
+    return name
+
+
+def _check_origin(value: str) -> str:
+    origin = value.lower()
+    if not re.fullmatch(r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:\d{1,5})?", origin):
+        raise PydanticCustomError("url", "is not an origin such as https://app.example.com, without path or *")
+    return origin.removesuffix(USUAL_PORTS[origin.partition(":")[0]])
 
 
 def check_key(key: SecretStr) -> SecretStr:
@@ -219,6 +239,8 @@ DurationOrOff = Annotated[int, BeforeValidator(parse_duration), Field(ge=0, le=1
 BaseUrls = Annotated[
     tuple[Annotated[str, AfterValidator(check_base_url)], ...], BeforeValidator(split), AfterValidator(check_base_urls)
 ]
+HostNames = Annotated[tuple[Annotated[str, AfterValidator(_check_host)], ...], BeforeValidator(split)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], BeforeValidator(split)]
 Key = Annotated[SecretStr, AfterValidator(check_key)]
 Keys = Annotated[tuple[Key, ...], BeforeValidator(split)]
 RedirectPatterns = Annotated[
