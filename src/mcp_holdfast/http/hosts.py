@@ -39,8 +39,8 @@ class KnownHosts:
         if scope["type"] != "http" or scope["path"] in HEALTH_PATHS:
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).getlist("host")
-        host = host_of(given[0]) if len(given) == 1 else None
+        given = [value for name, value in scope["headers"] if name == b"host"]
+        host = host_of(given[0].decode("latin-1")) if len(given) == 1 else None
         if host is None:
             await _refusal(400, "invalid_host", NOT_ONE_HOST)(scope, receive, send)
         elif host in self._hosts or is_loopback(host) or _is_address(host):

@@ -52,7 +52,9 @@ class CrossOrigin:
             return self._app
         path = path_of(scope)
         if path == self._mcp_path:
-            return self._refusal_of(Headers(scope=scope)) or self._mcp
+            # Nearly all calls come from programs, and cost nothing here.
+            is_of_a_browser = any(name == b"origin" for name, _ in scope["headers"])
+            return (self._refusal_of(Headers(scope=scope)) or self._mcp) if is_of_a_browser else self._app
         is_for_clients = path in CLIENT_ENDPOINTS or path.startswith(METADATA_PREFIX)
         return self._endpoints if is_for_clients else self._app
 
