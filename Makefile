@@ -64,6 +64,10 @@ chaos: dev build ## kill the container KILLS times while clients work
 clients: dev build ## sign in with every real client, kill the container, let tokens expire, and lose the volume
 	@PATH="$(CURDIR)/$(venv):$$PATH" pytest tests/clients/test_clients.py $(PYTEST_ARGS)
 
+.PHONY: supply-chain
+supply-chain: dev build ## try the seccomp profile with every engine, list the image in full, and publish and verify it
+	@PATH="$(CURDIR)/$(venv):$$PATH" SUPPLY_CHAIN=whole pytest tests/supply $(PYTEST_ARGS)
+
 .PHONY: nfs
 nfs: dev build ## put two replicas on NFS through kills, power cuts, partitions and Spot; TARGET=stock too
 	@PATH="$(CURDIR)/$(venv):$$PATH" TARGET=$(TARGET) NFS_KILLS=$(KILLS) NFS_POWER_CUTS=20 NFS_SERVER_KILLS=20 \

@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 WRITTEN_BY_THE_READER = {"compose/.env", "compose/secrets/client_secret", "kubernetes/mine/kustomization.yaml"}
 OBSERVABILITY = ROOT / "docs" / "observability.md"
+SUPPLY_CHAIN = ROOT / "docs" / "supply-chain.md"
 PROVIDERS = ROOT / "docs" / "providers"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -114,8 +115,8 @@ class TestEveryCommandThatIsShown:
 
     All that is about compose/replicas.yaml and its secrets is run by tests/container/test_replicas.py, and what is
     about the other files of compose/ by tests/container/test_compose.py. The clients' are run by tests/clients,
-    those about tokens by tests/integration/test_static_tokens.py, and those about metrics by
-    tests/integration/test_metrics.py.
+    those about tokens by tests/integration/test_static_tokens.py, those about metrics by
+    tests/integration/test_metrics.py, and those about what is in an image and who signed it by tests/supply.
     They get another name, port and volume, so that they disturb nothing that runs on this machine.
     """
 
@@ -163,7 +164,9 @@ class TestEveryCommandThatIsShown:
         run = {"make up", "make test", "docker logs holdfast", *self.started(), *self.composed(), *self.checked()}
         assert set(commands()) == run | set(self.beside_a_server()) | set(self.about_replicas()) | set(
             self.about_compose()
-        ) | set(self.of_clients()) | set(self.about_tokens()) | set(self.about_metrics())
+        ) | set(self.of_clients()) | set(self.about_tokens()) | set(self.about_metrics()) | set(
+            self.about_supply_chain()
+        )
 
     def started(self) -> list[str]:
         return [command for command in commands() if command.startswith("docker run --detach")]
@@ -189,6 +192,10 @@ class TestEveryCommandThatIsShown:
 
     def about_metrics(self) -> list[str]:
         return [line for block in blocks(OBSERVABILITY, "sh") for line in block.splitlines()]
+
+    def about_supply_chain(self) -> list[str]:
+        lines = [line for block in blocks(SUPPLY_CHAIN, "sh") for line in block.splitlines()]
+        return [line for line in lines if not line.startswith("docker run")]
 
     def checked(self) -> list[str]:
         return [command for command in commands() if command.endswith(("holdfast check", "holdfast doctor"))]
