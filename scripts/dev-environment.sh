@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly venv=.venv
-readonly npm_projects=(tests/clients tests/pages)
+readonly npm_projects=(tests/clients tests/pages tests/supply)
 
 # usage: package_of COMMAND PACKAGE
 # The Debian package, unless its command is there already.
