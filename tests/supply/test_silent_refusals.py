@@ -6,15 +6,17 @@
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import httpx
 import pytest
 
 from harness.container import HARDENED, Container
-from harness.engines import ENGINES
+from harness.engines import ENGINES, PostgreSQLServer
 from harness.oauth import OAuthClient
 from supply.test_seccomp import PROFILE
 
@@ -43,10 +45,18 @@ class KernelLog:
 
 @contextmanager
 def settings_of(backend: str, directory: Path) -> Iterator[dict[str, str]]:
+    """What makes a container use it. Certificates are where the container's user can read them."""
     if backend in ENGINES:
         engine = ENGINES[backend](directory)
         try:
-            yield engine.start().settings()
+            settings = engine.start().settings()
+            if isinstance(engine, PostgreSQLServer):
+                shutil.copy(engine.authority, directory)
+                readable = quote_plus(str(directory / engine.authority.name))
+                settings["HOLDFAST_STORAGE_URL"] = settings["HOLDFAST_STORAGE_URL"].replace(
+                    quote_plus(str(engine.authority)), readable
+                )
+            yield settings
         finally:
             engine.kill()
     else:
