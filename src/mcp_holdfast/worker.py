@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import uvicorn.lifespan.on
 import uvicorn.loops.uvloop  # noqa: F401  # what uvicorn would import by name in each worker
-from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
+from uvicorn_worker import UvicornWorker
 
 from mcp_holdfast.http.connections import BoundedConnection
 

@@ -13,7 +13,7 @@ from harness.server import PIN, Server
 from harness.waiting import eventually
 from integration.test_cli import holdfast
 from mcp_holdfast import audit
-from mcp_holdfast.auth.static_tokens import hash_of, made_up_token
+from mcp_holdfast.auth.machine_tokens import hash_of, made_up_token
 
 PAGE = Path(__file__).parents[2] / "docs" / "observability.md"
 HOST = "localhost:18999"

@@ -9,7 +9,7 @@ import pytest
 from harness.oauth import OAuthClient, Person
 from harness.raw import exchange, statuses
 from harness.server import Server
-from mcp_holdfast.auth.static_tokens import hash_of, made_up_token
+from mcp_holdfast.auth.machine_tokens import hash_of, made_up_token
 
 METRICS_TOKEN = "a-token-of-more-than-thirty-two-characters"
 TOKEN = made_up_token()

@@ -21,7 +21,7 @@ from harness.proxy_login import ProxyPerson, browser, oidc_proxy_environment
 from harness.server import PIN, Server
 from harness.witness import PAGES_OWN, Witness
 from mcp_holdfast.auth.argon2 import hashed
-from mcp_holdfast.auth.static_tokens import hash_of, made_up_token
+from mcp_holdfast.auth.machine_tokens import hash_of, made_up_token
 from mcp_holdfast.logs import TextFormatter, WithoutQuotations
 from mcp_holdfast.settings import ConfigurationError, load_settings, read_environment
 from mcp_holdfast.storage.opening import key_rings, open_for_server

@@ -8,7 +8,7 @@ import secrets
 import pytest
 
 from mcp_holdfast import logs
-from mcp_holdfast.auth.static_tokens import made_up_token
+from mcp_holdfast.auth.machine_tokens import made_up_token
 
 CODE = secrets.token_urlsafe(32)
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl-_"
