@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.container import ROOT, docker_path
+from harness.container import ROOT, docker, docker_path
 from harness.server import ServerProcess
 
 CONFIGURATION = """
@@ -76,5 +76,9 @@ def registry(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="package")
-def publisher(registry: Registry, tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Publisher:
-    return Publisher(registry, tools, tmp_path_factory.mktemp("publisher"))
+def publisher(registry: Registry, tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Publisher]:
+    publisher = Publisher(registry, tools, tmp_path_factory.mktemp("publisher"))
+    yield publisher
+    pushed = ("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={publisher.repository}")
+    for name in docker(*pushed).splitlines():
+        docker("rmi", "--force", name)
