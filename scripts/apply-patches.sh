@@ -1,6 +1,7 @@
 #!/bin/sh
 # usage: apply-patches.sh SITE_PACKAGES
-# Applies patches/series to the packages installed in SITE_PACKAGES: the whole series or nothing.
+# Applies patches/series to the packages installed in SITE_PACKAGES: the whole series or nothing. Left out are patches of
+# packages that are not installed at all: holdfast:base has no exasol.
 # Every hunk must fit at its very line, so that a changed upstream file stops the build instead of being guessed at.
 set -eu
 
@@ -9,8 +10,20 @@ fail() {
 	exit 1
 }
 
-series() {
+listed() {
 	sed -e 's/[[:space:]]*#.*//' -e '/^$/d' "$patches/series"
+}
+
+# usage: targets PATCH
+targets() {
+	sed -n 's,^+++ b/\([^[:space:]]*\).*,\1,p' "$patches/$1"
+}
+
+series() {
+	for patch in $(listed); do
+		file=$(targets "$patch" | head -n 1)
+		[ ! -d "$site_packages/${file%%/*}" ] || echo "$patch"
+	done
 }
 
 # Fills the scratch copy with the installed files that the patches change.
@@ -77,9 +90,12 @@ patches=$(cd "$(dirname "$0")/../patches" && pwd)
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-for patch in $(series); do
+for patch in $(listed); do
 	[ -f "$patches/$patch" ] || fail "patches/series names $patch, which does not exist"
-	sed -n 's,^+++ b/\([^[:space:]]*\).*,\1,p' "$patches/$patch"
+done
+[ -n "$(series)" ] || fail "$site_packages has none of the packages that the patches change"
+for patch in $(series); do
+	targets "$patch"
 done >"$scratch/changed"
 sort -u "$scratch/changed" >"$scratch/targets"
 

@@ -119,6 +119,26 @@ def test_packages_patched_in_part_are_refused(tmp_path: Path, applied: list[Patc
     assert contents(site_packages) == before
 
 
+def test_patches_of_packages_that_are_not_installed_are_left_out(site_packages: Path) -> None:
+    without = {"exasol", "pyexasol"}
+    for package in without:
+        shutil.rmtree(site_packages / package)
+
+    result = apply_patches(site_packages)
+
+    assert result.returncode == 0, result.stderr
+    applied = [line.strip() for line in result.stdout.splitlines()[1:]]
+    assert applied == [patch.name for patch in SERIES if patch.package not in without]
+    assert "already applied" in apply_patches(site_packages).stdout
+
+
+def test_a_directory_with_none_of_the_packages_is_refused(tmp_path: Path) -> None:
+    result = apply_patches(tmp_path)
+
+    assert result.returncode == 1
+    assert "none of the packages" in result.stderr
+
+
 def test_a_missing_target_is_refused(site_packages: Path) -> None:
     (site_packages / LAST.targets[0]).unlink()
 
