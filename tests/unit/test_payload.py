@@ -215,6 +215,13 @@ class TestExasol:
         script = "import mcp_holdfast.payload, sys; sys.exit('exasol' in sys.modules)"
         assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=False).returncode == 0
 
+    def test_that_is_not_installed_is_refused_with_a_remedy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delitem(sys.modules, "mcp_holdfast.payload.exasol", raising=False)
+        monkeypatch.setitem(sys.modules, "exasol", None)
+        problem = only_problem("exasol", **DATABASE)
+        assert problem.variable == "HOLDFAST_SERVER"
+        assert "Use the image holdfast (holdfast:base has no exasol)" in problem.remedy
+
     async def test_sends_no_telemetry_unless_an_endpoint_is_set(self) -> None:
         from exasol.telemetry import client as telemetry  # type: ignore[import-untyped]
 

@@ -50,7 +50,8 @@ def load_payload(server: str, environment: Environment, *, storage_status: Stora
                 warnings.simplefilter("ignore")  # about exasol's own classes; nobody here can heed them
                 from mcp_holdfast.payload.exasol import exasol_server
         except ImportError as error:
-            raise _problem(f"exasol cannot be imported: {error}", "Install exasol-mcp-server") from None
+            remedy = "Use the image holdfast (holdfast:base has no exasol), install it, or name another server"
+            raise _problem(f"exasol cannot be imported: {error}", remedy) from None
         return exasol_server(environment)
     return _checked(_load(server), server)
 
