@@ -1,3 +1,6 @@
+# Three images of the same parts: holdfast (the last, and so the default), base without the exasol server, and debug with
+# a shell and tools. docs/image.md tells what is in them and how they are built.
+
 # The tag says what it is, the digest fixes it (here trixie-20261005-slim, an index of all platforms). To refresh it:
 #   docker pull debian:trixie-slim && docker image inspect --format '{{index .RepoDigests 0}}' debian:trixie-slim
 # Where no registry answers, scripts/base-image.sh makes the same release from Debian's packages.
@@ -9,66 +12,96 @@ FROM ${BASE_IMAGE} AS python
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates python3 \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/* /var/log/apt /var/log/dpkg.log \
-    # Nothing here changes its user, so no program needs to be able to. This also makes no-new-privileges a second lock.
-    && find / -xdev -type f -perm /6000 -exec chmod ug-s {} +
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
 
 
 FROM python AS builder
-# hadolint ignore=DL3008
+# hadolint ignore=DL3008,DL3009
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends patch python3-pip python3-venv
-# No step may leave bytecode behind that the last one would then take for its own.
+    && apt-get install --yes --no-install-recommends binutils patch python3-pip python3-venv
+# No step may leave bytecode behind that another would then take for its own, or that comes out differently each time.
+# PYTHONNODEBUGRANGES: a traceback names the line as ever, but does not underline the expression; a fifth of the bytecode.
 ENV PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONHASHSEED=0 \
+    PYTHONNODEBUGRANGES=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore
-
 # pip stays outside the virtual environments and installs into them, so that it never has to be taken out of the image.
-RUN python3 -m venv --without-pip /opt/holdfast \
-    && python3 -m venv --without-pip /opt/build
+RUN for name in holdfast build; do \
+        python3.13 -m venv --without-pip "/opt/$name" && rm "/opt/$name"/bin/?ctivate* || exit 1; \
+    done
+COPY scripts/compile_modules.py scripts/install-environment.sh scripts/prune_packages.py /src/scripts/
+
 
 # The secret is for networks that inspect TLS: the bundle with their authority is mounted for this step alone.
-COPY constraints.txt constraints-build.txt /src/
-RUN --mount=type=secret,id=ca-bundle \
-    if [ -s /run/secrets/ca-bundle ]; then export PIP_CERT=/run/secrets/ca-bundle; fi \
-    && for name in holdfast:constraints build:constraints-build; do \
-        pip --python "/opt/${name%:*}/bin/python" install --no-compile --no-deps --require-hashes --only-binary :all: \
-            --requirement "/src/${name#*:}.txt" || exit 1; \
-    done
-
-COPY scripts/apply-patches.sh /src/scripts/
-COPY patches /src/patches
-RUN /src/scripts/apply-patches.sh /opt/holdfast/lib/python3.13/site-packages
-
+FROM builder AS wheel
+COPY constraints-build.txt /src/
+RUN --mount=type=secret,id=ca-bundle /src/scripts/install-environment.sh /src/constraints-build.txt /opt/build
 # The build backend is locked too and is called directly, so that this step needs no network.
 COPY LICENSE README.md pyproject.toml /src/
 COPY fargate/task-definition.json /src/fargate/
 COPY src /src/src
 WORKDIR /src
-RUN /opt/build/bin/hatchling build --target wheel --directory /opt/wheel \
-    && pip --python /opt/holdfast/bin/python install --no-compile --no-deps --no-index /opt/wheel/*.whl
-
-# The root file system is read-only at run time, so what is not compiled now would be compiled at every start (7.8 s
-# against 18.5 s on a quarter of a CPU). Unchecked hashes spare the comparison with the source, which cannot change.
-RUN /opt/holdfast/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/holdfast/lib
+RUN /opt/build/bin/python -m hatchling build --target wheel --directory /wheel
 
 
-FROM python
-# The user that runs by default, and a volume that any other user in group 0 can write, as OpenShift wants it.
-RUN echo 'holdfast:x:10001:' >>/etc/group \
+FROM builder AS packages-base
+COPY constraints-base.txt /src/
+RUN --mount=type=secret,id=ca-bundle /src/scripts/install-environment.sh /src/constraints-base.txt /opt/holdfast
+
+
+FROM packages-base AS packages
+COPY constraints.txt /src/
+RUN --mount=type=secret,id=ca-bundle /src/scripts/install-environment.sh /src/constraints.txt /opt/holdfast
+
+
+# What the two have of Debian differs by the shared libraries that their packages are linked with.
+FROM packages-base AS system-base
+COPY scripts/root_file_system.py /src/scripts/
+RUN /src/scripts/root_file_system.py /tree /opt/holdfast
+
+
+FROM packages AS system
+COPY scripts/root_file_system.py /src/scripts/
+RUN /src/scripts/root_file_system.py /tree /opt/holdfast
+
+
+FROM packages-base AS environment-base
+COPY patches /src/patches
+COPY entrypoint.sh /src/
+COPY scripts/apply-patches.sh scripts/install-holdfast.sh /src/scripts/
+COPY --from=wheel /wheel /src/wheel
+RUN /src/scripts/install-holdfast.sh /tree
+
+
+FROM packages AS environment
+COPY patches /src/patches
+COPY entrypoint.sh /src/
+COPY scripts/apply-patches.sh scripts/install-holdfast.sh /src/scripts/
+COPY --from=wheel /wheel /src/wheel
+RUN /src/scripts/install-holdfast.sh /tree
+
+
+FROM python AS system-debug
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends curl less procps strace \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/* /var/log/apt /var/log/dpkg.log \
+    # Nothing here changes its user, so no program needs to be able to. This also makes no-new-privileges a second lock.
+    && find / -xdev -type f -perm /6000 -exec chmod ug-s {} + \
+    && echo 'holdfast:*:10001:' >>/etc/group \
     && echo 'holdfast:*:10001:10001::/tmp:/usr/sbin/nologin' >>/etc/passwd \
     && install --directory --owner=10001 --group=0 --mode=0770 /data
 
-COPY --from=builder /opt/holdfast /opt/holdfast
-COPY entrypoint.sh /usr/local/bin/
 
+FROM scratch AS settings
 # HOME: a user that /etc/passwd does not know would get /, and a read-only root has no other writable place.
 # PYTHONUNBUFFERED: the last lines before a SIGKILL are the ones that matter.
 # CAIO_IMPL: threads. The default, io_uring, costs more CPU and many sandboxes forbid it; kernel AIO would hold up the
 #   event loop while a slow volume answers.
 # EXASOL_TELEMETRY_DISABLE: nothing calls home unless its user asks for it.
-ENV PATH=/opt/holdfast/bin:$PATH \
+ENV PATH=/opt/holdfast/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     HOME=/tmp \
     FASTMCP_HOME=/data \
     PYTHONUNBUFFERED=1 \
@@ -86,7 +119,6 @@ HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
 
 ENTRYPOINT ["entrypoint.sh"]
 
-# Last, because they change with every build and would invalidate all that follows.
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG CREATED=1970-01-01T00:00:00Z
@@ -98,3 +130,20 @@ LABEL org.opencontainers.image.title="Holdfast" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}" \
       io.modelcontextprotocol.server.name="${MCP_SERVER_NAME}"
+
+
+# Two layers each, neither of which touches a directory of the other: its date would be that of the build.
+FROM settings AS debug
+# hadolint ignore=DL3067
+COPY --from=system-debug / /
+COPY --from=environment /tree /
+
+
+FROM settings AS base
+COPY --from=system-base /tree /
+COPY --from=environment-base /tree /
+
+
+FROM settings AS holdfast
+COPY --from=system /tree /
+COPY --from=environment /tree /

@@ -31,6 +31,14 @@ logs: ## follow its log
 build: ## build the image
 	@scripts/build-image.sh
 
+.PHONY: build-base
+build-base: ## build holdfast:base, without the Exasol MCP server
+	@scripts/build-image.sh holdfast:base base
+
+.PHONY: build-debug
+build-debug: ## build holdfast:debug, with a shell and tools
+	@scripts/build-image.sh holdfast:debug debug
+
 .PHONY: dev
 dev: ## make or update the development environment in .venv
 	@scripts/dev-environment.sh
@@ -107,6 +115,7 @@ bench-engines: dev ## time the store on each engine beside the store on a volume
 .PHONY: lock
 lock: dev ## resolve requirements*.in into constraints*.txt
 	$(lock) requirements.in --output-file constraints.txt
+	$(lock) requirements-base.in --constraint constraints.txt --output-file constraints-base.txt
 	$(lock) requirements-build.in --output-file constraints-build.txt
 	$(lock) requirements-dev.in --output-file constraints-dev.txt
 	$(lock) tests/upstream/requirements.in --output-file tests/upstream/constraints.txt

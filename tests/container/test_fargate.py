@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from conftest import Say
-from harness.container import Container, built_image, docker, run_to_end
+from harness.container import Container, built_image, debian_image, docker, run_to_end
 from harness.fargate import PLACEHOLDERS
 from harness.load_balancer import LoadBalancer
 from harness.oauth import OAuthClient
@@ -19,20 +19,19 @@ AS_AN_ACCESS_POINT_MAKES_IT = "chown 10001:10001 /volume && chmod 0700 /volume"
 
 
 @pytest.fixture
-def task(image: str, say: Say) -> Task:
+def task(say: Say) -> Task:
     """What is rendered with the networks of this engine as the load balancer's."""
     task = task_of(*rehearsed_definition({}, {}, PROXY_ADDRESSES="172.16.0.0/12"))
     limits = [f"--ulimit={name}={soft}:{hard}" for name, (soft, hard) in task.confinement.limits.items()]
-    if "setting rlimit" in run_to_end(*limits, image, "true").stderr:
+    if "setting rlimit" in run_to_end(*limits, debian_image(), "true").stderr:
         say("the task definition in docker", "NOT TRIED: this machine lets nobody raise limits", " ".join(limits))
         return replace(task, confinement=replace(task.confinement, limits={}))
     return task
 
 
 @pytest.fixture
-def run_task(image: str, volume: str, task: Task) -> Iterator[Callable[[], Container]]:
-    flags = ("--rm", "--user=0:0", f"--volume={volume}:/volume", "--entrypoint=sh")
-    docker("run", *flags, image, "-euc", AS_AN_ACCESS_POINT_MAKES_IT)
+def run_task(volume: str, task: Task) -> Iterator[Callable[[], Container]]:
+    docker("run", "--rm", f"--volume={volume}:/volume", debian_image(), "sh", "-euc", AS_AN_ACCESS_POINT_MAKES_IT)
     containers: list[Container] = []
 
     def run() -> Container:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from container.conftest import RunContainer, SignIn
-from harness.container import Container, docker
+from harness.container import Container, debian_image, docker
 from harness.kubernetes import KUBERNETES, Manifests
 from harness.server import PIN
 
@@ -25,12 +25,11 @@ def base() -> Manifests:
 
 
 @pytest.fixture
-def as_root(image: str) -> Callable[[str, str], str]:
+def as_root() -> Callable[[str, str], str]:
     """Prepare a volume, mounted at /volume, with a few lines of shell."""
 
     def run(volume: str, script: str) -> str:
-        flags = ("--rm", "--user=0:0", f"--volume={volume}:/volume", "--entrypoint=sh")
-        return docker("run", *flags, image, "-euc", script)
+        return docker("run", "--rm", f"--volume={volume}:/volume", debian_image(), "sh", "-euc", script)
 
     return run
 
@@ -74,7 +73,7 @@ def test_two_pods_on_one_volume_are_healthy_and_share_a_sign_in(
     first = run_container(flags=flags, **{**settings, "HOLDFAST_BASE_URL": ""})
     second = run_container(flags=flags, **{**settings, "HOLDFAST_BASE_URL": first.url})
     for pod in (first, second):
-        assert pod.execute("id", "-u") == "10001"
+        assert pod.execute("python", "-c", "import os; print(os.getuid())") == "10001"
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             assert _probed(pod, base.container[probe]) == 200
     client = sign_in(first.url)

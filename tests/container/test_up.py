@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from container.conftest import RunToEnd, SignIn
-from harness.container import docker
+from container.conftest import SignIn
+from harness.container import debian_image, docker, run_to_end
 from harness.server import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -109,15 +109,20 @@ SCRIPTS = f"--volume={ROOT / 'scripts'}:/holdfast/scripts:ro"
 FIND_ENGINE = "/holdfast/scripts/find-or-install-engine.sh"
 
 
-def test_without_an_engine_and_without_root_it_says_what_to_install(run_command: RunToEnd) -> None:
-    result = run_command(FIND_ENGINE, flags=(SCRIPTS,))
+def on_debian(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with our scripts on a Debian machine without an engine, as a user who is not root."""
+    return run_to_end("--user=10001:10001", SCRIPTS, debian_image(), *command)
+
+
+def test_without_an_engine_and_without_root_it_says_what_to_install() -> None:
+    result = on_debian(FIND_ENGINE)
     assert result.returncode == 1
     assert "There is no Docker here that can build images" in result.stderr
     assert "Run: sudo apt-get install docker.io" in result.stderr
 
 
-def test_without_a_known_package_manager_it_says_what_to_install(run_command: RunToEnd) -> None:
+def test_without_a_known_package_manager_it_says_what_to_install() -> None:
     few_programs = "mkdir /tmp/bin && cd /usr/bin && ln -s $PWD/bash $PWD/dirname $PWD/grep $PWD/env /tmp/bin"
-    result = run_command("sh", "-c", f"{few_programs} && PATH=/tmp/bin exec {FIND_ENGINE}", flags=(SCRIPTS,))
+    result = on_debian("sh", "-c", f"{few_programs} && PATH=/tmp/bin exec {FIND_ENGINE}")
     assert result.returncode == 1
     assert "this system has no apt-get. Install what Debian calls docker.io by its own means" in result.stderr

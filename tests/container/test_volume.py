@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from container.conftest import RunContainer, RunToEnd, SignIn
-from harness.container import HARDENED, docker
+from harness.container import HARDENED, debian_image, docker
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -31,7 +31,7 @@ def test_a_read_only_volume(run_command: RunToEnd, volume: str) -> None:
 
 
 def test_a_full_volume(run_command: RunToEnd) -> None:
-    fill_then_start = "head -c 65536 /dev/zero >/full/file; exec entrypoint.sh"
+    fill_then_start = "while printf %4096s >>/full/file; do :; done; exec entrypoint.sh"
     flags = (*HARDENED, "--tmpfs=/full:size=64k,mode=1777", "--env=FASTMCP_HOME=/full")
     result = run_command("sh", "-c", fill_then_start, flags=flags)
     assert_refused(result, "cannot write to /full", "No space left on device")
@@ -61,7 +61,7 @@ def test_disk_keeps_sign_ins_on_a_local_volume_too(run_container: RunContainer, 
 
 
 def test_a_copy_of_the_volume_at_another_path_of_another_user_keeps_sign_ins(
-    run_container: RunContainer, sign_in: SignIn, image: str, volume: str, make_volume: Callable[[], str]
+    run_container: RunContainer, sign_in: SignIn, volume: str, make_volume: Callable[[], str]
 ) -> None:
     copy = make_volume()
     first = run_container(flags=HARDENED)
@@ -69,7 +69,7 @@ def test_a_copy_of_the_volume_at_another_path_of_another_user_keeps_sign_ins(
     first.kill()
     script = "cp -R /data /copy/moved && chown -R 23456:23456 /copy/moved"
     mounts = (f"--volume={volume}:/data:ro", f"--volume={copy}:/copy")
-    docker("run", "--rm", "--user=0", *mounts, image, "sh", "-euc", script)
+    docker("run", "--rm", "--user=0", *mounts, debian_image(), "sh", "-euc", script)
     second = run_container(
         flags=(*HARDENED, "--user=23456:23456", f"--volume={copy}:/srv/elsewhere"), FASTMCP_HOME="/srv/elsewhere/moved"
     )

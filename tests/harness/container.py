@@ -1,6 +1,7 @@
 """Containers of the real image on the real engine, by the docker command as a person uses it."""
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,7 +14,7 @@ from harness.server import PIN, free_port
 from harness.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-IMAGE = "holdfast"
+IMAGE = os.environ.get("IMAGE", "holdfast")
 READY_WITHIN = 90.0
 HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp")
 
@@ -24,10 +25,17 @@ def docker_path() -> str:
 
 
 @cache
-def built_image() -> str:
-    """Build the image (nothing to do where it is up to date) and return its name."""
-    _output([str(ROOT / "scripts/build-image.sh"), IMAGE])
-    return IMAGE
+def built_image(target: str = "holdfast") -> str:
+    """Build a target of the Dockerfile (nothing to do where it is up to date) and return the image's name."""
+    name = IMAGE if target == "holdfast" else f"{IMAGE.partition(':')[0]}:{target}"
+    _output([str(ROOT / "scripts/build-image.sh"), name, target])
+    return name
+
+
+@cache
+def debian_image() -> str:
+    """The name of an image with Debian's shell and programs, of which ours has none."""
+    return _output([str(ROOT / "scripts/base-image.sh")])
 
 
 @cache
@@ -62,6 +70,7 @@ class Container:
     environment: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     id: str = ""
+    target: str = "holdfast"
 
     @property
     def url(self) -> str:
@@ -72,7 +81,8 @@ class Container:
         environment = {"PORT": str(self.port), "HOLDFAST_PIN": PIN, **self.environment}
         variables = [f"--env={name}={value}" for name, value in environment.items()]
         published = f"--publish=127.0.0.1:{self.port}:{self.port}"
-        self.id = docker("run", "--detach", published, *variables, *self.flags, built_image(), *self.arguments)
+        image = built_image(self.target)
+        self.id = docker("run", "--detach", published, *variables, *self.flags, image, *self.arguments)
         return self
 
     def wait_until_ready(self) -> "Container":
