@@ -39,6 +39,10 @@ build-base: ## build holdfast:base, without the Exasol MCP server
 build-debug: ## build holdfast:debug, with a shell and tools
 	@scripts/build-image.sh holdfast:debug debug
 
+.PHONY: reproducible
+reproducible: dev ## build every image twice from the start and compare them, layer by layer
+	@PATH="$(CURDIR)/$(venv):$$PATH" pytest --timeout=3600 tests/container/reproducible.py $(PYTEST_ARGS)
+
 .PHONY: dev
 dev: ## make or update the development environment in .venv
 	@scripts/dev-environment.sh
