@@ -10,6 +10,7 @@ TARGET ?= holdfast
 PROCESSES ?= 6
 ENGINE_SCALE ?= 10
 FAULT_SECONDS ?= 30
+COOL_DOWN ?= 7
 
 .PHONY: help
 help: ## list the targets
@@ -118,13 +119,21 @@ bench-engines: dev ## time the store on each engine beside the store on a volume
 
 .PHONY: lock
 lock: dev ## resolve requirements*.in into constraints*.txt
-	$(lock) requirements.in --output-file constraints.txt
-	$(lock) requirements-base.in --constraint constraints.txt --output-file constraints-base.txt
-	$(lock) requirements-build.in --output-file constraints-build.txt
-	$(lock) requirements-dev.in --output-file constraints-dev.txt
-	$(lock) tests/upstream/requirements.in --output-file tests/upstream/constraints.txt
+	$(lock) $(upgrade) requirements.in --output-file constraints.txt
+	$(lock) $(upgrade) requirements-base.in --constraint constraints.txt --output-file constraints-base.txt
+	$(lock) $(upgrade) requirements-build.in --output-file constraints-build.txt
+	$(lock) $(upgrade) requirements-dev.in --output-file constraints-dev.txt
+	$(lock) $(upgrade) tests/upstream/requirements.in --output-file tests/upstream/constraints.txt
 	$(lock) tests/providers/requirements-canaille.in --output-file tests/providers/constraints-canaille.txt
 	for old in fastmcp-2 fastmcp-4 memory-service; do \
 		$(lock) tests/importers/requirements-$$old.in --output-file tests/importers/constraints-$$old.txt; done
 
 lock = $(venv)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+
+.PHONY: upgrade
+upgrade: ## the same with newer releases, but none that is younger than COOL_DOWN days
+	@$(MAKE) lock upgrade="--upgrade --exclude-newer $$(date --utc --date='-$(COOL_DOWN) days' +%FT%TZ)"
+
+.PHONY: outdated
+outdated: dev ## list newer releases of what is locked
+	@scripts/outdated.sh
