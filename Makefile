@@ -97,6 +97,10 @@ engines: dev ## try all promises that do not depend on files with each engine, a
 bench: dev ## measure everything beside the stock stack; BENCH_ARGS=--quick takes 3 minutes and writes nothing
 	@$(venv)/python -m bench $(BENCH_ARGS)
 
+.PHONY: bench-image
+bench-image: dev ## measure the images beside the stock recipe
+	@$(venv)/python bench/image_size.py
+
 .PHONY: images
 images: dev ## take the pictures in docs/images anew
 	@PATH="$(CURDIR)/$(venv):$$PATH" HOLDFAST_UPDATE_IMAGES=1 pytest tests/pages --quiet -k pictures
