@@ -116,7 +116,8 @@ class TestEveryCommandThatIsShown:
     All that is about compose/replicas.yaml and its secrets is run by tests/container/test_replicas.py, and what is
     about the other files of compose/ by tests/container/test_compose.py. The clients' are run by tests/clients,
     those about tokens by tests/integration/test_static_tokens.py, those about metrics by
-    tests/integration/test_metrics.py, and those about what is in an image and who signed it by tests/supply.
+    tests/integration/test_metrics.py, those about what is in an image and who signed it by tests/supply, and the one
+    about holdfast:debug by tests/container/test_base_and_debug.py.
     They get another name, port and volume, so that they disturb nothing that runs on this machine.
     """
 
@@ -166,7 +167,7 @@ class TestEveryCommandThatIsShown:
             self.about_compose()
         ) | set(self.of_clients()) | set(self.about_tokens()) | set(self.about_metrics()) | set(
             self.about_supply_chain()
-        )
+        ) | set(self.about_debug())
 
     def started(self) -> list[str]:
         return [command for command in commands() if command.startswith("docker run --detach")]
@@ -187,6 +188,9 @@ class TestEveryCommandThatIsShown:
     def about_tokens(self) -> list[str]:
         return [command for command in commands() if re.search(r"holdfast tokens\b", command)]
 
+    def about_debug(self) -> list[str]:
+        return [command for command in commands() if "holdfast:debug" in command]
+
     def of_clients(self) -> list[str]:
         return [command for kind in KINDS for command in kind.documented]
 
@@ -205,7 +209,7 @@ class TestEveryCommandThatIsShown:
             command
             for command in commands()
             if command.startswith(("docker exec", "docker run --rm"))
-            and command not in (*self.checked(), *self.about_tokens())
+            and command not in (*self.checked(), *self.about_tokens(), *self.about_debug())
         ]
 
     def test_docker_run(self, open_path: Path) -> None:
