@@ -8,11 +8,11 @@ import secrets
 import pytest
 
 from mcp_holdfast import logs
-from mcp_holdfast.auth.machine_tokens import made_up_token
+from mcp_holdfast.auth.machine_tokens import PREFIX
 
 CODE = secrets.token_urlsafe(32)
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl-_"
-TOKEN = made_up_token()
+TOKEN = f"{PREFIX}{'5e' * 32}"
 
 
 @pytest.fixture(params=["text", "json"])
