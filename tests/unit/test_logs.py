@@ -3,14 +3,13 @@
 import json
 import logging
 import logging.config
-import secrets
 
 import pytest
 
 from mcp_holdfast import logs
 from mcp_holdfast.auth.machine_tokens import PREFIX
 
-CODE = secrets.token_urlsafe(32)
+CODE = "xtFjepRyweuvjhEEAeIcHu-vWZ5tqHplLX3Vmhzl4_Y"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl-_"
 TOKEN = f"{PREFIX}{'5e' * 32}"
 
