@@ -63,8 +63,12 @@ lint: dev ## check style and types
 .PHONY: test
 test: ## run the linters and every test
 	@$(MAKE) --jobs 2 lint build
-	@PATH="$(CURDIR)/$(venv):$$PATH" CRASH_EVERY=64 DAMAGE_EVERY=14 pytest --numprocesses=$(PROCESSES) \
+	@PATH="$(CURDIR)/$(venv):$$PATH" CRASH_EVERY=64 DAMAGE_EVERY=14 pytest -m "not long" --numprocesses=$(PROCESSES) \
 		--no-loadscope-reorder $(PYTEST_ARGS)
+
+.PHONY: long
+long: dev build ## run the tests that make test leaves out, as there are others of their kind in it
+	@PATH="$(CURDIR)/$(venv):$$PATH" pytest -m long $(PYTEST_ARGS)
 
 .PHONY: promises
 promises: dev ## try each promise in full; TARGET=stock puts stock FastMCP beside it

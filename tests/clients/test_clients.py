@@ -51,6 +51,7 @@ def test_docker_kill_costs_no_sign_in_and_a_lost_volume_costs_one(
         say(TABLE, "openings of the browser: sign-in, docker kill, lost volume", row(client))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_expired_tokens_and_docker_kill_cost_no_sign_in(
     run_container: RunContainer, clients_of: ClientsOf, subtests: pytest.Subtests, say: Say

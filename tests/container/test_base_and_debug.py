@@ -8,6 +8,8 @@ from container.conftest import RunContainer, SignIn
 from harness.container import HARDENED, ROOT, Container, built_image, docker, run_to_end
 from test_docs import blocks
 
+pytestmark = pytest.mark.long
+
 CONNECTION = ("--env=EXA_DSN=db.example.com:8563", "--env=EXA_USER=someone", "--env=EXA_PASSWORD=something")
 TOOLS = ("bash", "cat", "curl", "find", "grep", "ls", "ps", "strace")
 

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import Say
 from engines.conftest import StartServer
-from harness.engines import EngineProcess
+from harness.engines import ENGINES, EngineProcess
 from harness.identity_provider import IdentityProvider
 from harness.journeys import ProxyJourney
 from harness.load import Worker, finish, table, tracebacks, unanswered
@@ -42,6 +42,9 @@ FAULTS: dict[str, tuple[Callable[[EngineProcess], None], Callable[[EngineProcess
     "crashes": (EngineProcess.kill, EngineProcess.start),
     "hangs": (EngineProcess.hang, EngineProcess.go_on),
 }
+
+
+LIKE_OTHERS = ("valkey", "dynamodb")
 
 
 @pytest.fixture(params=FAULTS)
@@ -72,6 +75,11 @@ def workers(server: Server) -> Iterator[list[Worker]]:
         worker.stopping.set()
 
 
+@pytest.mark.parametrize(
+    "engine",
+    [pytest.param(name, marks=pytest.mark.long) if name in LIKE_OTHERS else name for name in ENGINES],
+    indirect=True,
+)
 def test_nobody_is_told_to_sign_in_again(
     fault: str,
     engine: EngineProcess,

@@ -16,11 +16,10 @@ from harness.identity_provider import IdentityProvider
 from harness.load_balancer import CUT, REFUSED
 from harness.proxy_login import proxy_environment
 from harness.server import PIN
-from harness.stock import stock_python
 from nfs.load import Load
 from nfs.machine import Machine
 from nfs.network import HOST, private_network
-from nfs.replica import PUBLIC_URL, HoldfastReplica, Replica, StockReplica, image_root
+from nfs.replica import PUBLIC_URL, HoldfastReplica, Replica, StockReplica, compiled_stock_python, image_root
 from nfs.server import AccessPoint, NFSServer
 from nfs.site import Site
 
@@ -57,6 +56,8 @@ class ReachableProvider(IdentityProvider):
 def lab() -> None:
     """Install what the lab is made of. Where it cannot be used this is said, and on CI it is an error."""
     if (reason := unusable()) is None:
+        # Now, as tests have a network of their own, where no registry is.
+        compiled_stock_python()
         return
     if os.environ.get("CI") == "true" and os.geteuid() == 0:
         pytest.fail(f"NOTHING WAS TRIED ON NFS: {reason}")
@@ -137,8 +138,6 @@ def provider(network: None, tmp_path: Path) -> Iterator[IdentityProvider]:
 
 @pytest.fixture(params=CHOSEN)
 def target(request: pytest.FixtureRequest) -> str:
-    if request.param == "stock":
-        stock_python()
     return str(request.param)
 
 

@@ -196,13 +196,21 @@ class StockReplica(Replica):
 
     def launch(self) -> None:
         variables = [f"{name}={value}" for name, value in self.environment.items()]
-        self._process_group = self._run_in_the_background("env", *variables, str(stock_python()), str(PROGRAM))
+        self._process_group = self._run_in_the_background("env", *variables, str(compiled_stock_python()), str(PROGRAM))
 
     def kill(self) -> None:
         self.machine.run("kill", "-KILL", "--", f"-{self._process_group}")
 
     def terminate(self) -> None:
         self.machine.run("kill", "-TERM", "--", f"-{self._process_group}")
+
+
+@cache
+def compiled_stock_python() -> Path:
+    """Its interpreter, after it imported once what the server does: a machine cannot write bytecode, and is slow."""
+    python = stock_python()
+    subprocess.run([python, "-c", "import runpy, sys; runpy.run_path(sys.argv[1])", PROGRAM], check=True)
+    return python
 
 
 @cache

@@ -44,10 +44,14 @@ DISTURBANCES = {
     f"the export is read-only for {FAULT_SECONDS:g} s": Disturbance(lambda site: site.make_read_only(FAULT_SECONDS)),
 }
 
+IN_EVERY_RUN = ("a replica is killed", "a machine loses its power", "the NFS server is killed")
+
 pytestmark = pytest.mark.timeout(600 + SECONDS_EACH * max(KILLS, POWER_CUTS, SERVER_KILLS, PARTITIONS))
 
 
-@pytest.mark.parametrize("name", DISTURBANCES)
+@pytest.mark.parametrize(
+    "name", [name if name in IN_EVERY_RUN else pytest.param(name, marks=pytest.mark.long) for name in DISTURBANCES]
+)
 def test_nothing_acknowledged_is_lost(name: str, site: Site, tell: Tell) -> None:
     disturbance = DISTURBANCES[name]
     with under_load(site.urls, CALLERS) as load:

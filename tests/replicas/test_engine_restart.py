@@ -28,6 +28,7 @@ def storage(engine: EngineProcess) -> dict[str, str]:
     return engine.settings()
 
 
+@pytest.mark.long
 async def test_a_restart_of_the_engine_and_of_every_replica_costs_no_sign_in(
     new_site: Site, engine: EngineProcess, sign_in: SignIn, tell: Tell
 ) -> None:

@@ -1,6 +1,6 @@
 """An image that was published with the commands of docs/supply-chain.md can be verified, and a changed one cannot.
 
-What is published is tiny here; `make supply-chain` publishes the real image.
+What `make long` publishes is tiny; `make supply-chain` publishes the real image.
 """
 
 import base64
@@ -18,6 +18,8 @@ import pytest
 from harness.container import ROOT, built_image, docker
 from supply.conftest import Publisher
 from test_docs import blocks
+
+pytestmark = pytest.mark.long
 
 PAGE = ROOT / "docs" / "supply-chain.md"
 PUBLISH, VERIFY = (block for block in blocks(PAGE, "sh") if "registry.example.com" in block)
