@@ -30,7 +30,7 @@ SignIn = Callable[..., OAuthClient]
 def holdfast(server: Server, *arguments: str, **environment: str) -> Result:
     environment = {"PATH": "/usr/bin:/bin", **server.environment, **environment}
     return subprocess.run(
-        [PROGRAM, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=60
+        [PROGRAM, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=300
     )
 
 

@@ -109,9 +109,9 @@ def test_every_command_works(server: Container, client: OAuthClient, command: st
 
 
 def test_a_payload_may_start_programs(server: Container) -> None:
-    program = "import asyncio; asyncio.run(asyncio.create_subprocess_exec('true'))"
+    program = "import asyncio; asyncio.run(asyncio.create_subprocess_exec('sh', '-c', ':'))"
     server.execute("python", "-c", program)
-    server.execute("sh", "-c", "echo a | cat")
+    server.execute("sh", "-c", "echo a | while read -r line; do :; done")
 
 
 def test_it_stops_in_order_and_starts_again(server: Container, client: OAuthClient) -> None:
