@@ -80,6 +80,7 @@ def test_an_authenticated_session_fails_only_what_is_known_to_fail(results: Resu
     assert failures(results) == known_failures()
 
 
+@pytest.mark.long
 def test_stock_fastmcp_fails_all_of_that_too(results: Results, stock_results: Results) -> None:
     assert results.keys() == stock_results.keys()
     assert failures(results) <= failures(stock_results)

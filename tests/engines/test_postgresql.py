@@ -584,10 +584,17 @@ def pair(tmp_path: Path) -> Iterator[tuple[PostgreSQLServer, PostgreSQLStandby]]
         yield primary, standby.start()
 
 
+@pytest.fixture
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers that start on a busy machine may take longer to answer than a store waits in earnest."""
+    monkeypatch.setattr("mcp_holdfast.storage.backends.postgresql.engine.ANSWERS_WITHIN", 60.0)
+
+
 def _url_of_both(first: PostgreSQLServer, second: PostgreSQLServer) -> str:
     return first.url.replace(f":{first.port}/", f":{first.port},127.0.0.1:{second.port}/")
 
 
+@pytest.mark.usefixtures("no_hurry")
 async def test_a_standby_is_used_from_its_promotion_on(
     pair: tuple[PostgreSQLServer, PostgreSQLStandby], opened: Callable[..., Engine]
 ) -> None:
@@ -607,6 +614,7 @@ async def test_a_standby_is_used_from_its_promotion_on(
     assert await store.get("key", collection="one") == {"a": 3}
 
 
+@pytest.mark.usefixtures("no_hurry")
 async def test_a_primary_that_takes_no_writes_any_more_is_left_for_the_new_one(
     pair: tuple[PostgreSQLServer, PostgreSQLStandby], opened: Callable[..., Engine]
 ) -> None:
@@ -630,6 +638,7 @@ async def test_a_primary_that_takes_no_writes_any_more_is_left_for_the_new_one(
     assert standby.execute("SELECT count(*) FROM holdfast_store WHERE value = '{\"a\": 3}'") == "20"
 
 
+@pytest.mark.usefixtures("no_hurry")
 async def test_a_standby_alone_is_not_used(
     pair: tuple[PostgreSQLServer, PostgreSQLStandby], opened: Callable[..., Engine]
 ) -> None:
