@@ -8,7 +8,7 @@ import time
 from bench.report import print_results, write_results
 from bench.result import Result, Scale
 
-ROWS = ("tool_calls", "sign_in", "store", "start", "workers", "records")
+ROWS = ("tool_calls", "nfs", "sign_in", "store", "start", "workers", "records")
 
 
 def measure(row: str, scale: Scale) -> Result:

@@ -72,7 +72,7 @@ def latency(axes: Axes, result: Result) -> None:
 def start(axes: Axes, result: Result) -> None:
     """From exec to ready: every start, and the medians."""
     labels: list[str] = []
-    for share, of in result.raw.items():
+    for share, of in result.raw["starts"].items():
         for server, rounds in of.items():
             times = [taken["ready s"] for taken in rounds]
             axes.barh(len(labels), statistics.median(times), color="C1" if server.startswith("holdfast") else "C0")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,24 +89,28 @@ def running(kinds: Mapping[str, Kind], progress: Progress) -> Iterator[dict[str,
                 server.environment.update(proxy_environment(provider, server.url))
             stack.callback(server.stop)
             server.start()
-            started[name] = Started(server, "" if is_anonymous else sign_in(server))
+            started[name] = Started(server, "" if is_anonymous else sign_in(server.url))
             progress(f"started {name}")
         yield started
 
 
-def sign_in(server: ServerProcess) -> str:
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+def sign_in(url: str) -> str:
+    """A token for the server at `url`, whose identity provider asks nothing."""
+    with httpx.Client(base_url=url, timeout=30) as http:
         return str(OAuthClient(http, person=ProxyPerson(quick=True)).sign_in().tokens["access_token"])
 
 
 @contextmanager
-def loading(started: Started, *, at_once: int, seconds: float) -> Iterator[subprocess.Popen[bytes]]:
-    """Load a server from a process of its own, which is there inside the block."""
-    url = f"{started.server.url}/mcp"
+def generating(url: str, token: str, *, at_once: int, seconds: float) -> Iterator[subprocess.Popen[bytes]]:
+    """Load what is at `url` from a process of its own, which is there inside the block."""
     program = str(PROGRAMS / "load_generator.py")
-    command = [sys.executable, program, url, str(at_once), str(seconds), *filter(None, [started.token])]
+    command = [sys.executable, program, f"{url}/mcp", str(at_once), str(seconds), *filter(None, [token])]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as generator:
         yield generator
+
+
+def loading(started: Started, *, at_once: int, seconds: float) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return generating(started.server.url, started.token, at_once=at_once, seconds=seconds)
 
 
 def load(started: Started, *, at_once: int, seconds: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 Both exasol servers have a login at GitHub, which neither asks at a start. Holdfast is ready when /readyz
 is 200, a stock server when it answers anything. Each start is a new process on a warm file cache, with bytecode.
+What is imported is told by CPython itself in one more start of each, which takes longer for it.
 """
 
 import http.client
@@ -9,12 +10,13 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from bench import PROGRAMS
+from bench.imports import import_table, profiled_start
 from bench.processes import confine, cpu_seconds, processors
 from bench.result import Progress, Result, Scale, Verdict
 from harness.server import Server, ServerProcess
@@ -29,6 +31,10 @@ ASKED_EVERY, READY_WITHIN = 0.01, 120.0
 EXASOL = {"EXA_DSN": "127.0.0.1:1", "EXA_USER": "u", "EXA_PASSWORD": "p", "EXASOL_TELEMETRY_DISABLE": "1"}
 EXASOL_STOCK, EXASOL_OURS = "stock, exasol", "holdfast, exasol"
 BARE_STOCK, BARE_OURS = "FastMCP, one tool", "holdfast, one tool"
+
+
+Found = dict[str, dict[str, list[dict[str, float]]]]
+"""What each start took, by the share of a processor and the server."""
 
 
 class Program(ServerProcess):
@@ -97,7 +103,7 @@ def is_ready(server: ServerProcess) -> bool:
 
 
 def measure(scale: Scale, progress: Progress) -> Result:
-    found: dict[str, dict[str, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
+    found: Found = defaultdict(lambda: defaultdict(list))
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for share in SHARES:
@@ -112,14 +118,16 @@ def measure(scale: Scale, progress: Progress) -> Result:
                     # The first round fills the file cache.
                     if number or share < 1:
                         found[f"{share:g}"][name].append(taken)
-    return result(found)
+        progress("imports")
+        imported = {name: dict(profiled_start(server)) for name, server in servers(directory).items()}
+    return result(found, imported)
 
 
 def median(rounds: Sequence[dict[str, float]], what: str) -> float:
     return statistics.median(taken[what] for taken in rounds)
 
 
-def result(found: dict[str, dict[str, list[dict[str, float]]]]) -> Result:
+def result(found: Found, imported: Mapping[str, Mapping[str, float]]) -> Result:
     def ratio(share: str) -> float:
         pairs = zip(found[share][EXASOL_OURS], found[share][EXASOL_STOCK], strict=True)
         return statistics.median(ours["ready s"] / stock["ready s"] for ours, stock in pairs)
@@ -137,5 +145,5 @@ def result(found: dict[str, dict[str, list[dict[str, float]]]]) -> Result:
         Verdict("the same, 0.25 CPU", "at most", 0.6, [ratio("0.25")]),
         Verdict("CPU time of a start, more than a bare FastMCP server", "at most", 0.3, [added], "s"),
     ]
-    raw: dict[str, Any] = {share: dict(of) for share, of in found.items()}
-    return Result("Start", (__doc__ or "").partition("\n\n")[2], verdicts, [rows], raw)
+    raw: dict[str, Any] = {"starts": {share: dict(of) for share, of in found.items()}, "imports ms": imported}
+    return Result("Start", (__doc__ or "").partition("\n\n")[2], verdicts, [rows, import_table(imported)], raw)

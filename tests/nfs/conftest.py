@@ -2,32 +2,26 @@
 
 import os
 import random
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from conftest import Say
-from harness.container import ROOT, built_image
+from harness.container import built_image
 from harness.identity_provider import IdentityProvider
 from harness.load_balancer import CUT, REFUSED
 from harness.proxy_login import proxy_environment
 from harness.server import PIN
+from nfs.lab import BootMachine, ReachableProvider, machines, nfs_server, shared_directory, unusable
 from nfs.load import Load
-from nfs.machine import Machine
-from nfs.network import HOST, private_network
+from nfs.network import private_network
 from nfs.replica import PUBLIC_URL, HoldfastReplica, Replica, StockReplica, compiled_stock_python, image_root
-from nfs.server import AccessPoint, NFSServer
+from nfs.server import NFSServer
 from nfs.site import Site
 
-USER = 10001
-FIRST_MACHINE = 11
 CHOSEN = ["holdfast", "stock"] if os.environ.get("TARGET") == "stock" else ["holdfast"]
 
-BootMachine = Callable[..., Machine]
 MakeHoldfast = Callable[..., HoldfastReplica]
 Tell = Callable[[str, Load, list[str], list[Path]], None]
 
@@ -36,20 +30,6 @@ lost: acknowledged, and afterwards not good at one of the replicas; damaged: rec
 refused: no connection could be made; cut: a server had got the request, and the connection ended without the answer
 {"":72} {"sign-ins":>8} {"refreshes":>9} {"calls":>6} {"requests":>9} {"refused":>8} {"cut":>5} {"begun anew":>10} \
 {"lost":>8} {"damaged":>8}"""
-
-
-class ReachableProvider(IdentityProvider):
-    """An identity provider that the machines reach too.
-
-    Its refresh tokens stay good, as Google's and Cognito's do: what a server that dies between a rotation and the first
-    write of it loses says nothing about the storage (docs/promises.md).
-    """
-
-    host = HOST
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.environment["ROTATE_REFRESH_TOKENS"] = "no"
 
 
 @pytest.fixture(scope="session")
@@ -62,18 +42,6 @@ def lab() -> None:
     if os.environ.get("CI") == "true" and os.geteuid() == 0:
         pytest.fail(f"NOTHING WAS TRIED ON NFS: {reason}")
     pytest.skip(f"NOTHING WAS TRIED ON NFS: {reason}")
-
-
-def unusable() -> str | None:
-    """Why there can be no lab on this machine."""
-    if os.geteuid() != 0:
-        return "only root can make a network namespace and mount; run sudo make test"
-    if os.uname().machine != "x86_64":
-        return f"Debian has User-Mode Linux for x86_64 only, and this machine is {os.uname().machine}"
-    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        return "/dev/net/tun is missing; run modprobe tun, or give the container that device"
-    installed = subprocess.run([ROOT / "scripts/nfs-packages.sh"], capture_output=True, text=True, check=False)
-    return installed.stderr.strip() if installed.returncode else None
 
 
 @pytest.fixture(scope="session")
@@ -95,36 +63,10 @@ def server(network: None, tmp_path: Path) -> Iterator[NFSServer]:
         yield server
 
 
-@contextmanager
-def nfs_server(directory: Path, access_point: AccessPoint | None = None) -> Iterator[NFSServer]:
-    server = NFSServer(directory / "server", access_point=access_point)
-    try:
-        yield server.start()
-    finally:
-        server.remove()
-
-
 @pytest.fixture
 def boot_machine(server: NFSServer, tmp_path: Path) -> Iterator[BootMachine]:
     with machines(tmp_path) as boot:
         yield boot
-
-
-@contextmanager
-def machines(directory: Path) -> Iterator[BootMachine]:
-    """Boot machines, which lose their power at the end."""
-    booted: list[Machine] = []
-
-    def boot(**options: Any) -> Machine:
-        machine = Machine(FIRST_MACHINE + len(booted), directory / "machines", **options)
-        booted.append(machine)
-        return machine.boot()
-
-    try:
-        yield boot
-    finally:
-        for machine in booted:
-            machine.cut_power()
 
 
 @pytest.fixture
@@ -155,11 +97,12 @@ def environment(provider: IdentityProvider) -> dict[str, str]:
 def site(target: str, image: Path, boot_machine: BootMachine, environment: dict[str, str], server: NFSServer) -> Site:
     """Two replicas that sign in at the identity provider."""
     shared_directory(server)
-    kinds: dict[str, Callable[[Machine], Replica]] = {
-        "holdfast": lambda machine: HoldfastReplica(machine, environment, image),
-        "stock": lambda machine: StockReplica(machine, environment),
-    }
-    site = Site(server, [kinds[target](boot_machine()) for _ in range(2)], random.Random(0))
+
+    def replica() -> Replica:
+        machine = boot_machine()
+        return StockReplica(machine, environment) if target == "stock" else HoldfastReplica(machine, environment, image)
+
+    site = Site(server, [replica() for _ in range(2)], random.Random(0))
     site.start()
     return site
 
@@ -173,13 +116,6 @@ def holdfast(image: Path, boot_machine: BootMachine, server: NFSServer) -> MakeH
         return HoldfastReplica(boot_machine(), {"HOLDFAST_PIN": PIN, "HOLDFAST_SERVER": "demo", **environment}, image)
 
     return make
-
-
-def shared_directory(server: NFSServer) -> None:
-    """Make the directory that replicas share, owned by the image's user."""
-    directory = server.export / "data"
-    directory.mkdir(mode=0o700)
-    os.chown(directory, USER, USER)
 
 
 @pytest.fixture

@@ -185,24 +185,33 @@ class TaskReplica(HoldfastReplica):
         return True
 
 
-class StockReplica(Replica):
-    """Stock FastMCP as a process of the machine, with its state at `home`."""
+class ProcessReplica(Replica):
+    """A program of this file system as a process of the machine."""
 
-    ready_path = "/.well-known/oauth-authorization-server"
-
-    def __init__(self, machine: Machine, environment: Mapping[str, str], home: str = SHARED) -> None:
-        super().__init__(machine, {"PORT": str(PORT), **environment, "FASTMCP_HOME": home})
+    def __init__(self, machine: Machine, environment: Mapping[str, str], command: Sequence[str]) -> None:
+        super().__init__(machine, {"PORT": str(PORT), **environment})
+        self._command = command
         self._process_group = ""
 
     def launch(self) -> None:
         variables = [f"{name}={value}" for name, value in self.environment.items()]
-        self._process_group = self._run_in_the_background("env", *variables, str(compiled_stock_python()), str(PROGRAM))
+        self._process_group = self._run_in_the_background("env", *variables, *self._command)
 
     def kill(self) -> None:
         self.machine.run("kill", "-KILL", "--", f"-{self._process_group}")
 
     def terminate(self) -> None:
         self.machine.run("kill", "-TERM", "--", f"-{self._process_group}")
+
+
+class StockReplica(ProcessReplica):
+    """Stock FastMCP, with its state at `home`."""
+
+    ready_path = "/.well-known/oauth-authorization-server"
+
+    def __init__(self, machine: Machine, environment: Mapping[str, str], home: str = SHARED) -> None:
+        command = [str(compiled_stock_python()), str(PROGRAM)]
+        super().__init__(machine, {**environment, "FASTMCP_HOME": home}, command)
 
 
 @cache

@@ -24,7 +24,8 @@ from harness.oauth import OAuthClient
 from harness.patience import patiently
 from harness.proxy_login import ProxyPerson
 from harness.task_definition import VOLUME, Task, rehearsed_definition, task_of
-from nfs.conftest import BootMachine, Tell, nfs_server
+from nfs.conftest import Tell
+from nfs.lab import BootMachine, nfs_server
 from nfs.load import lost_afterwards, under_load
 from nfs.machine import MOUNT_POINT, Failed, Machine
 from nfs.network import HOST

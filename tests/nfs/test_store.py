@@ -17,7 +17,7 @@ import pytest
 
 from harness.waiting import eventually
 from nfs import lossy_line
-from nfs.conftest import BootMachine, machines, nfs_server
+from nfs.lab import BootMachine, machines, nfs_server
 from nfs.lossy_line import LossyLine
 from nfs.machine import CLOCKS_DIFFER_BY, MOUNT_POINT
 from nfs.network import private_network
