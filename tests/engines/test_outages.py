@@ -20,6 +20,7 @@ from harness.journeys import ProxyJourney
 from harness.load import Worker, finish, table, tracebacks, unanswered
 from harness.oauth import OAuthClient
 from harness.proxy_login import ProxyPerson, proxy_environment
+from harness.selection import in_every_run
 from harness.server import Server
 from harness.waiting import eventually
 
@@ -44,7 +45,7 @@ FAULTS: dict[str, tuple[Callable[[EngineProcess], None], Callable[[EngineProcess
 }
 
 
-LIKE_OTHERS = ("valkey", "dynamodb")
+IN_EVERY_RUN = ("redis", "postgresql", "mongodb")
 
 
 @pytest.fixture(params=FAULTS)
@@ -75,11 +76,7 @@ def workers(server: Server) -> Iterator[list[Worker]]:
         worker.stopping.set()
 
 
-@pytest.mark.parametrize(
-    "engine",
-    [pytest.param(name, marks=pytest.mark.long) if name in LIKE_OTHERS else name for name in ENGINES],
-    indirect=True,
-)
+@pytest.mark.parametrize("engine", in_every_run(IN_EVERY_RUN, ENGINES), indirect=True)
 def test_nobody_is_told_to_sign_in_again(
     fault: str,
     engine: EngineProcess,

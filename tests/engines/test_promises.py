@@ -12,6 +12,7 @@ import pytest
 from harness.engines import ENGINES, EngineProcess
 from harness.identity_provider import IdentityProvider
 from harness.journeys import ProxyJourney
+from harness.selection import in_every_run
 from promises import test_02_a_lost_answer as promise_2
 from promises import test_03_one_refresh_token_on_several_replicas as promise_3
 from promises import test_04_one_code_on_several_replicas as promise_4
@@ -38,10 +39,12 @@ def tell(engine: EngineProcess, tell_of_replicas: Tell) -> Tell:
     return lambda promise, observed, kept: tell_of_replicas(f"{promise}, {engine.backend}", observed, kept)
 
 
+@pytest.mark.parametrize("engine", in_every_run(("redis", "postgresql"), ENGINES), indirect=True)
 def test_concurrent_refreshes_are_one(start_replicas: StartReplicas, tell: Tell) -> None:
     promise_3.test_concurrent_refreshes_are_one(start_replicas, tell)
 
 
+@pytest.mark.parametrize("engine", in_every_run(("redis", "postgresql", "dynamodb", "mongodb"), ENGINES), indirect=True)
 def test_concurrent_redemptions_are_one(start_replicas: StartReplicas, tell: Tell) -> None:
     promise_4.test_concurrent_redemptions_are_one(start_replicas, tell)
 

@@ -16,11 +16,12 @@ import httpx
 import pytest
 
 from engines.conftest import StartServer
-from harness.engines import EngineProcess
+from harness.engines import ENGINES, EngineProcess
 from harness.engines.process import KEYS
 from harness.identity_provider import IdentityProvider
 from harness.oauth import OAuthClient
 from harness.proxy_login import ProxyPerson, proxy_environment
+from harness.selection import in_every_run
 from harness.server import Server
 from harness.waiting import eventually
 from mcp_holdfast.storage.atomic import LEASES
@@ -30,6 +31,9 @@ from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION
 Connect = Callable[..., httpx.Client]
 
 PAGE = Path(__file__).parents[2] / "docs/engines.md"
+
+OF_EACH_KIND = ("redis", "postgresql")
+"""An engine that forgets what expires by itself, and one that does not."""
 
 SHORTEST_SECRET = 8
 ACCOUNT = "ada-king-countess-of-lovelace"
@@ -103,6 +107,7 @@ class Overheard:
             self.values.add(value)
 
 
+@pytest.mark.parametrize("engine", in_every_run(OF_EACH_KIND, ENGINES), indirect=True)
 def test_no_secret_is_in_the_engine(
     start_server: StartServer, engine: EngineProcess, provider: IdentityProvider, connect: Connect
 ) -> None:
@@ -127,6 +132,7 @@ def test_no_secret_is_in_the_engine(
         assert re.findall(JSON_WEB_TOKEN, held) == []
 
 
+@pytest.mark.parametrize("engine", in_every_run(OF_EACH_KIND, ENGINES), indirect=True)
 def test_a_server_with_another_key_could_not_start(start_server: StartServer, engine: EngineProcess) -> None:
     server = start_server()
     checked = run(server, "check")
@@ -137,6 +143,7 @@ def test_a_server_with_another_key_could_not_start(start_server: StartServer, en
     assert "HOLDFAST_STORAGE_KEY: the store was sealed with another key" in checked.stderr
 
 
+@pytest.mark.parametrize("engine", in_every_run(OF_EACH_KIND, ENGINES), indirect=True)
 def test_a_server_whose_engine_does_not_answer_says_so_and_ends(engine: EngineProcess, tmp_path: Path) -> None:
     server = Server(tmp_path / "home", tmp_path / "log", **engine.settings())
     engine.kill()
@@ -150,6 +157,7 @@ def test_a_server_whose_engine_does_not_answer_says_so_and_ends(engine: EnginePr
     assert not (tmp_path / "home/oauth-proxy").exists()
 
 
+@pytest.mark.parametrize("engine", in_every_run(OF_EACH_KIND, ENGINES), indirect=True)
 def test_a_server_waits_for_its_engine_if_it_is_told_to(engine: EngineProcess, tmp_path: Path) -> None:
     server = Server(tmp_path / "home", tmp_path / "log", **engine.settings(), HOLDFAST_STORAGE_WAIT="5m")
     engine.kill()
@@ -178,6 +186,7 @@ def test_a_wrong_password_is_not_waited_for(
     assert "another" not in server.output()
 
 
+@pytest.mark.parametrize("engine", in_every_run(OF_EACH_KIND, ENGINES), indirect=True)
 def test_a_store_moves_from_a_volume_into_the_engine(
     start_server: StartServer, engine: EngineProcess, tmp_path: Path, connect: Connect
 ) -> None:

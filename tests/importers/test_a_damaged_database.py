@@ -9,6 +9,7 @@ import pytest
 from harness.identity_provider import IdentityProvider
 from harness.oauth import OAuthClient
 from harness.proxy_login import ProxyPerson, proxy_environment
+from harness.selection import in_every_run
 from importers.conftest import RunHoldfast, StartHoldfast, sign_in_at
 from importers.damage import DAMAGES, settle, share_without_locks
 from importers.old_servers import LeftBehind, OldServer
@@ -26,10 +27,7 @@ def whole(identity_provider: IdentityProvider, tmp_path_factory: pytest.TempPath
     return left
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [damage if damage in IN_EVERY_RUN else pytest.param(damage, marks=pytest.mark.long) for damage in DAMAGES],
-)
+@pytest.mark.parametrize("damage", in_every_run(IN_EVERY_RUN, DAMAGES))
 def test_sessions_outlive_the_database_that_fastmcp_crashes_on(
     whole: LeftBehind, damage: str, start_holdfast: StartHoldfast, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from harness.selection import in_every_run
 from mcp_holdfast.settings import EXIT_CONFIG
 from nfs.conftest import MakeHoldfast, Tell
 from nfs.load import lost_afterwards, under_load
@@ -44,14 +45,12 @@ DISTURBANCES = {
     f"the export is read-only for {FAULT_SECONDS:g} s": Disturbance(lambda site: site.make_read_only(FAULT_SECONDS)),
 }
 
-IN_EVERY_RUN = ("a replica is killed", "a machine loses its power", "the NFS server is killed")
+IN_EVERY_RUN = ("a machine loses its power", "the NFS server is killed")
 
 pytestmark = pytest.mark.timeout(600 + SECONDS_EACH * max(KILLS, POWER_CUTS, SERVER_KILLS, PARTITIONS))
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in IN_EVERY_RUN else pytest.param(name, marks=pytest.mark.long) for name in DISTURBANCES]
-)
+@pytest.mark.parametrize("name", in_every_run(IN_EVERY_RUN, DISTURBANCES))
 def test_nothing_acknowledged_is_lost(name: str, site: Site, tell: Tell) -> None:
     disturbance = DISTURBANCES[name]
     with under_load(site.urls, CALLERS) as load:
