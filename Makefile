@@ -1,6 +1,8 @@
 # Each target works on a fresh machine: what it needs is installed first, or it says what to install.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# Tests start hundreds of Pythons, each of which would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 venv := .venv/bin
 shell_files := entrypoint.sh .ci/run $(wildcard scripts/*.sh tests/*/*.sh) tests/clients/stand-ins/xdg-open

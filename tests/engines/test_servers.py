@@ -205,6 +205,7 @@ def test_a_store_moves_from_a_volume_into_the_engine(
     assert [client.call().status_code, client.refresh().status_code] == [200, 200]
 
 
+@pytest.mark.parametrize("engine", in_every_run(OF_EACH_KIND, ENGINES), indirect=True)
 def test_a_store_is_copied_while_its_server_goes_on(
     start_server: StartServer, engine: EngineProcess, tmp_path: Path, connect: Connect
 ) -> None:

@@ -39,6 +39,7 @@ def test_a_patch_comes_after_those_that_it_depends_on(patch: Patch) -> None:
     assert set(patch.depends_on) <= set(series_entries()[: SERIES.index(patch)])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("patch", SERIES, ids=lambda patch: patch.name)
 def test_a_patch_is_still_needed(patch: Patch, tmp_path: Path) -> None:
     """Without it (and what depends on it) its tests fail, every one, and those of the same package's others pass."""
