@@ -17,14 +17,16 @@ from typing import Any
 import httpx
 
 from bench.result import Progress, Result, Scale, Verdict
-from bench.servers import ANONYMOUS, CALCULATOR, OURS, generating, sign_in
-from harness.proxy_login import proxy_environment
+from bench.servers import ANONYMOUS, CALCULATOR, OURS, generating
+from harness.load_balancer import LoadBalancer
+from harness.oauth import OAuthClient
+from harness.proxy_login import ProxyPerson, proxy_environment
 from harness.server import ENTRYPOINT
 from harness.stock import stock_python
 from nfs.lab import ReachableProvider, machines, nfs_server, shared_directory, unusable
 from nfs.machine import Machine
 from nfs.network import private_network
-from nfs.replica import SHARED, ProcessReplica
+from nfs.replica import PUBLIC_URL, SHARED, ProcessReplica
 
 CALLS_AT_ONCE = (1, 16, 64)
 MEMORY = 1024
@@ -92,13 +94,23 @@ def stock(machine: Machine, python: Path) -> Program:
 def holdfast(machine: Machine, provider: ReachableProvider) -> Program:
     environment = {
         **OURS,
+        **proxy_environment(provider, PUBLIC_URL),
         "FASTMCP_HOME": SHARED,
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
         "HOLDFAST_CIMD": "off",
     }
-    program = Program(machine, environment, [str(ENTRYPOINT)])
-    program.environment = {**program.environment, **proxy_environment(provider, program.url)}
-    return program
+    return Program(machine, environment, [str(ENTRYPOINT)])
+
+
+def sign_in(url: str) -> str:
+    """A token for what is at `url` and has a public URL that only a load balancer knows."""
+    balancer = LoadBalancer([url], 0)
+    with (
+        httpx.Client(mounts={PUBLIC_URL: balancer}, timeout=60) as browser,
+        httpx.Client(base_url=PUBLIC_URL, transport=balancer, timeout=60) as http,
+    ):
+        client = OAuthClient(http, person=ProxyPerson(quick=True, http=browser))
+        return str(client.sign_in().tokens["access_token"])
 
 
 def load(url: str, token: str, at_once: int, seconds: float) -> dict[str, Any]:
