@@ -4,12 +4,14 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import httpx
 import pytest
 
 from harness.oauth import OAuthClient, Person, answer_parameters
+from harness.selection import in_every_run
 from harness.server import PIN, Server
 from integration.conftest import StartServer
 
@@ -44,8 +46,9 @@ def everything_that_clients_do(http: httpx.Client, signed_in: OAuthClient, code:
     ]
 
 
-@pytest.mark.parametrize("collection", COLLECTIONS)
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    ("damage", "collection"), in_every_run(list(zip(DAMAGES, COLLECTIONS, strict=True)), product(DAMAGES, COLLECTIONS))
+)
 def test_a_damaged_record_is_a_miss(start_server: StartServer, tmp_path: Path, collection: str, damage: str) -> None:
     server = start_server(HOLDFAST_PIN="")
     with httpx.Client(base_url=server.url, timeout=30) as http:
