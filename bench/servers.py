@@ -63,7 +63,7 @@ class Kind:
         log = home.with_suffix(".log")
         if self.is_stock:
             return Stock(home, log, **self.environment)
-        return Server(home, log, **OURS, **self.environment)
+        return Server(home, log, **{**OURS, **self.environment})
 
 
 @dataclass(frozen=True)
