@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from anyio import to_thread
-from key_value.aio._utils.managed_entry import ManagedEntry
+from key_value.aio._utils.managed_entry import ManagedEntry, load_from_json
 from key_value.aio._utils.time_to_live import prepare_entry_timestamps
 from key_value.aio.errors import DeserializationError, StoreSetupError
 from key_value.aio.stores.filetree import (
@@ -25,7 +25,8 @@ from key_value.aio.stores.filetree.store import load_or_set_aside
 
 from mcp_holdfast import metrics
 from mcp_holdfast.storage.backends.backend import Backend
-from mcp_holdfast.storage.backends.record_lock import is_open_as, locked, open_directory
+from mcp_holdfast.storage.backends.record_directory import content_of, opened_directory
+from mcp_holdfast.storage.backends.record_lock import is_open_as, locked
 from mcp_holdfast.storage.backends.renewal_lock import RenewalLocks
 from mcp_holdfast.storage.backends.swept import EXPIRED_FOR, Swept
 from mcp_holdfast.storage.backends.tree_sweep import (
@@ -42,6 +43,9 @@ TRIES = 5
 
 NOT_SEALED_BY_US = "unusable"
 """Why `set_aside_entry` sets a file aside, which sealing asks for and counts."""
+
+DAMAGED = (DeserializationError, KeyError, RecursionError, TypeError, ValueError)
+"""What a file that holds no record raises."""
 
 UNKNOWN_TO_THE_SERVER = frozenset({errno.ESTALE, errno.EBADF, errno.EIO})
 """How an NFS client says that what was opened is not there any more, or that its server has forgotten who opened it."""
@@ -60,33 +64,7 @@ class FileTree(FileTreeStore, Backend):
             collection_sanitization_strategy=FileTreeV1CollectionSanitizationStrategy(directory),
         )
         self._locks = RenewalLocks(directory)
-
-    async def read(self, key: str, *, collection: str) -> ManagedEntry | None:
-        await self.setup_collection(collection=collection)
-        await self._ask_for_names(collection)
-        return await super().read(key, collection=collection)
-
-    async def _get_managed_entry(self, *, key: str, collection: str) -> ManagedEntry | None:
-        try:
-            return await super()._get_managed_entry(key=key, collection=collection)
-        except OSError as error:
-            if error.errno not in UNKNOWN_TO_THE_SERVER:
-                raise
-            # Replaced between being opened and being read.
-            await self._ask_for_names(collection)
-            return await super()._get_managed_entry(key=key, collection=collection)
-
-    async def _ask_for_names(self, collection: str) -> None:
-        """Have an NFS client ask which names there are and what they belong to, and not go by what it remembers.
-
-        For half a minute it would take a new name for missing, and open the replaced file where anybody has it open.
-
-        Raises:
-            FileNotFoundError: the whole store is gone, as where its volume is not mounted any more. Its records are
-                not missing then: they cannot be read now.
-
-        """
-        await to_thread.run_sync(self._open_directory, self._directory(collection))
+        self._directories: dict[str, Path] = {}
 
     async def add(self, key: str, value: Mapping[str, Any], *, collection: str, ttl: float | None = None) -> bool:
         await self.setup_collection(collection=collection)
@@ -98,7 +76,7 @@ class FileTree(FileTreeStore, Backend):
     async def entries(self, collection: str) -> AsyncIterator[tuple[str, ManagedEntry]]:
         await self.setup_collection(collection=collection)
         for name in await to_thread.run_sync(_record_names, self._directory(collection)):
-            if (entry := await super().read(name, collection=collection)) is not None:
+            if (entry := await self.read(name, collection=collection)) is not None:
                 yield name, entry
 
     async def collection_names(self) -> list[str]:
@@ -128,9 +106,14 @@ class FileTree(FileTreeStore, Backend):
     async def close(self) -> None:
         """Files are closed after each operation."""
 
+    async def _get_managed_entry(self, *, key: str, collection: str) -> ManagedEntry | None:
+        return await to_thread.run_sync(self._read, self._file(key, collection))
+
     async def _put_managed_entry(self, *, key: str, collection: str, managed_entry: ManagedEntry) -> None:
-        async with self._not_being_renewed(self._file(key, collection)):
-            await super()._put_managed_entry(key=key, collection=collection, managed_entry=managed_entry)
+        file = self._file(key, collection)
+        text = self._serialization_adapter.dump_json(entry=managed_entry)
+        async with self._not_being_renewed(file):
+            await to_thread.run_sync(_put, file, text.encode())
 
     async def _delete_managed_entry(self, *, key: str, collection: str) -> bool:
         file = self._file(key, collection)
@@ -145,25 +128,60 @@ class FileTree(FileTreeStore, Backend):
         async with self._locks.hold(file):
             yield
 
-    def _open_directory(self, directory: Path) -> None:
-        if not open_directory(directory):
-            Path(self._data_directory).stat()
-
     def _directory(self, collection: str) -> Path:
-        return Path(self._collection_infos[collection].directory)
+        if collection not in self._directories:
+            self._directories[collection] = Path(self._data_directory) / self._sanitize_collection(collection)
+        return self._directories[collection]
 
     def _file(self, key: str, collection: str) -> Path:
         return self._directory(collection) / f"{self._key_sanitization_strategy.sanitize(value=key)}.json"
 
+    def _read(self, file: Path) -> ManagedEntry | None:
+        """Read a record, with as few file operations as can be: each may be a round trip.
+
+        Raises:
+            FileNotFoundError: the whole store is gone, as where its volume is not mounted any more. Its records are
+                not missing then: they cannot be read now.
+
+        """
+        try:
+            content = self._content_of(file)
+        except OSError as error:
+            if error.errno not in UNKNOWN_TO_THE_SERVER:
+                raise
+            # Replaced between being opened and being read.
+            content = self._content_of(file)
+        if content is None:
+            return None
+        try:
+            return self._entry_of(load_from_json(json_str=content.decode()))
+        except DAMAGED:
+            return self._load_again(file)
+
+    def _content_of(self, file: Path) -> bytes | None:
+        """What a record's file holds, nothing at all where it is no file; None where there is none."""
+        try:
+            with opened_directory(file.parent) as directory:
+                try:
+                    return content_of(file.name, directory) or b""
+                except FileNotFoundError:
+                    return None
+        except FileNotFoundError:
+            Path(self._data_directory).stat()
+            return None
+
+    def _load_again(self, file: Path) -> ManagedEntry | None:
+        """Set a file that is damaged aside, unless it was replaced since."""
+        with suppress(FileNotFoundError):
+            return self._load(file)
+        return None
+
     def _add(self, file: Path, content: bytes) -> bool:
         temporary = _written_beside(file, content)
         try:
-            added = self._link(temporary, file)
+            return self._link(temporary, file)
         finally:
             temporary.unlink(missing_ok=True)
-        if added:
-            sync_directory(file.parent)
-        return added
 
     def _replace(self, file: Path, expected: ManagedEntry, content: bytes) -> bool:
         try:
@@ -171,26 +189,21 @@ class FileTree(FileTreeStore, Backend):
                 return False
         except FileNotFoundError:
             return False
-        temporary = _written_beside(file, content)
-        try:
-            _rename(temporary, file)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_directory(file.parent)
+        _put(file, content)
         return True
 
     def _link(self, temporary: Path, file: Path) -> bool:
-        """Give a new record its name unless that is taken: link(2) has one winner, on NFS too."""
+        """Give a new record its name, durably, unless that is taken: link(2) has one winner, on NFS too."""
         for _ in range(TRIES):
             try:
                 os.link(temporary, file)
             except FileExistsError:
                 # NFS may have lost the first reply and repeated the request: then the name is ours already.
                 if _links(temporary) > 1:
+                    sync_directory(file.parent)
                     return True
             else:
-                return _still_belongs(file, temporary)
+                return _belongs_durably(file, temporary.stat())
             with _unless_replaced_meanwhile():
                 if not self._make_way(file):
                     return False
@@ -280,24 +293,39 @@ def _take_away(file: Path, expected: BinaryIO) -> bool:
     return is_expected
 
 
-def _rename(temporary: Path, file: Path) -> None:
-    """Rename a file that is our own; NFS may have lost the first reply, and then a second try finds it gone already."""
-    with temporary.open("rb") as ours:
+def _put(file: Path, content: bytes) -> None:
+    """Put a file in its place, durably, as a whole or not at all."""
+    with opened_directory(file.parent) as directory:
+        temporary = _written_beside(file, content)
         try:
-            temporary.rename(file)
-        except FileNotFoundError:
-            if not is_open_as(ours, file):
+            _rename(temporary, file, content)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        os.fsync(directory)
+
+
+def _rename(temporary: Path, file: Path, content: bytes) -> None:
+    """Rename a file; NFS may have lost the first reply, and then a second try finds it gone already."""
+    try:
+        temporary.rename(file)
+    except FileNotFoundError:
+        with opened_directory(file.parent) as directory:
+            if content_of(file.name, directory) != content:
                 raise
 
 
-def _still_belongs(file: Path, temporary: Path) -> bool:
-    """Whether a name that was linked to our file has not been given to another one.
+def _belongs_durably(file: Path, ours: os.stat_result) -> bool:
+    """See to it that a name that was linked to our file stays, unless it has been given to another one.
 
     Where it was free only because an NFS client was about to replace what it belonged to, it is that one's now.
     """
-    with temporary.open("rb") as ours, _unless_replaced_meanwhile():
-        return is_open_as(ours, file)
-    # Removed already, after it was ours.
+    with opened_directory(file.parent) as directory:
+        # Where there is none it was ours, and has been removed already.
+        with _unless_replaced_meanwhile(), file.open("rb") as now:
+            if not os.path.samestat(ours, os.fstat(now.fileno())):
+                return False
+        os.fsync(directory)
     return True
 
 

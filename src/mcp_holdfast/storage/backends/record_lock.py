@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from mcp_holdfast.storage.backends.record_directory import opened_directory
+
 
 @contextmanager
 def locked(file: Path) -> Iterator[BinaryIO | None]:
@@ -36,16 +38,6 @@ def is_open_as(opened: BinaryIO, file: Path) -> bool:
         FileNotFoundError: it belongs to none.
 
     """
-    # Without this an NFS client may open the file that the name belonged to before.
-    open_directory(file.parent)
-    with file.open("rb") as now:
+    # Otherwise an NFS client may open the file that the name belonged to before.
+    with opened_directory(file.parent), file.open("rb") as now:
         return os.path.sameopenfile(opened.fileno(), now.fileno())
-
-
-def open_directory(directory: Path) -> bool:
-    """Open and close a directory: an NFS client then asks anew what is in it. Returns whether there is one."""
-    try:
-        os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
-    except FileNotFoundError:
-        return False
-    return True
