@@ -108,6 +108,18 @@ class TestTheDatabase:
                 await changes[change]()
         other.close()
 
+    async def test_that_threads_of_one_process_write_at_once_is_never_found_locked(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """SQLite would have them sleep, each time for longer; here it has no time to."""
+        with monkeypatch.context() as at_once:
+            at_once.setattr(database, "TIMEOUT", 0)
+            disk = open_disk(tmp_path)
+        keys = [f"key {number}" for number in range(100)]
+        await asyncio.gather(*(disk.put(key, {"n": 1}, collection=COLLECTION) for key in keys))
+        assert await all_of(disk) == set(keys)
+        await disk.close()
+
     async def test_is_searched_by_indexes_alone(self, disk: SQLiteDisk) -> None:
         await put_many(disk, "record")
         statements = await statements_of(disk, use_everything)

@@ -4,13 +4,14 @@ import fcntl
 import logging
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from diskcache import Cache, Disk
+from diskcache import Cache, Disk, Timeout
 from diskcache.core import DBNAME, MODE_RAW, UNKNOWN
 from key_value.aio.errors import DeserializationError
 
@@ -59,6 +60,7 @@ class Database(Cache):  # type: ignore[misc]  # diskcache has no type informatio
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / DBNAME
+        self._turn = threading.RLock()
         super().__init__(directory, disk=InlineTextDisk, timeout=TIMEOUT, **SETTINGS)
 
     @property
@@ -74,9 +76,15 @@ class Database(Cache):  # type: ignore[misc]  # diskcache has no type informatio
 
     @contextmanager
     def _transact(self, retry: bool = False, filename: str | None = None) -> Iterator[Any]:
-        # With `retry` diskcache would try for ever, whatever is wrong.
-        with super()._transact(filename=filename) as transaction:
-            yield transaction
+        # One thread after the other: SQLite would have those that wait sleep, each time for longer.
+        if not self._turn.acquire(timeout=TIMEOUT):
+            raise Timeout
+        try:
+            # With `retry` diskcache would try for ever, whatever is wrong.
+            with super()._transact(filename=filename) as transaction:
+                yield transaction
+        finally:
+            self._turn.release()
 
     def healing(self, work: Callable[[], Result]) -> Result:
         """Do something with the database; where that is damaged, once more with an empty one."""
