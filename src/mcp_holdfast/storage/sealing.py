@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from key_value.aio._utils.managed_entry import ManagedEntry
-from key_value.aio._utils.time_to_live import prepare_entry_timestamps
+from key_value.aio._utils.time_to_live import now_plus, prepare_entry_timestamps
 from key_value.aio.errors import KeyValueOperationError
 from key_value.aio.stores.base import BaseStore
 
@@ -272,10 +272,12 @@ class SealedStore(BaseStore):
     async def _put_managed_entry(self, *, collection: str, key: str, managed_entry: ManagedEntry) -> None:
         await self._begin()
         sealed = self.seal.close(collection, key, managed_entry)
-        name = self._names.name_of(collection, key)
-        ttl = managed_entry.ttl
-        # What expired while the key was checked is stored all the same: it takes the place of what was there.
-        await self._store.put(name, sealed, collection=collection, ttl=None if ttl is None else max(ttl, SHORTEST_TTL))
+        expires_at = managed_entry.expires_at
+        if expires_at is not None:
+            # What expired while the key was checked is stored all the same: it takes the place of what was there.
+            expires_at = max(expires_at, now_plus(SHORTEST_TTL))
+        entry = ManagedEntry(value=sealed, created_at=managed_entry.created_at, expires_at=expires_at)
+        await self._store.write(self._names.name_of(collection, key), entry, collection=collection)
 
     async def _delete_managed_entry(self, *, key: str, collection: str) -> bool:
         await self._begin()

@@ -18,6 +18,11 @@ class Backend(BaseStore):
         entry = await self._get_managed_entry(key=key, collection=collection)
         return None if entry is None or entry.is_expired else entry
 
+    async def write(self, key: str, entry: ManagedEntry, *, collection: str) -> None:
+        """Store a whole entry."""
+        await self.setup_collection(collection=collection)
+        await self._put_managed_entry(key=key, collection=collection, managed_entry=entry)
+
     @abstractmethod
     async def add(self, key: str, value: Mapping[str, Any], *, collection: str, ttl: float | None = None) -> bool:
         """Store a record unless there is one that has not expired; tell whether it was stored."""
