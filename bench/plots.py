@@ -85,7 +85,7 @@ def start(axes: Axes, result: Result) -> None:
 
 def growth(axes: Axes, result: Result) -> None:
     """What an operation takes in trees of so many records."""
-    sizes = list(result.raw)
+    sizes = [size for size in result.raw if size.isdigit()]
     for target in ("holdfast", "stock"):
         for operation in ("get", "put", "add"):
             medians = [_median(result.raw[size][f"{target} {operation}"]) for size in sizes]

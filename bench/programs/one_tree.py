@@ -1,8 +1,9 @@
 """Times one task on a file tree in a process of its own, and prints what it took as JSON.
 
 usage: one_tree.py holdfast|stock DIRECTORY operations|sweep. Its input is JSON: the `secret` of the seal, a
-`collection`, and keys in it that are `present` and `new`. Runs in .venv for Holdfast's sealed store, and with
-the packages as they come for py-key-value's own, which does not seal, puts instead of adding, and sweeps in one piece.
+`collection`, keys in it that are `present` and `new`, and how many `records` it has. Runs in .venv for Holdfast's
+sealed store, and with the packages as they come for py-key-value's own, which does not seal, puts instead of adding,
+and sweeps in one piece.
 """
 
 import asyncio
@@ -67,15 +68,20 @@ async def operations(store: Any, given: dict[str, Any]) -> dict[str, list[float]
     }
 
 
-async def sweep(store: Any, _: dict[str, Any]) -> dict[str, list[float]]:
+async def sweep(store: Any, given: dict[str, Any]) -> dict[str, list[float]]:
     """The seconds of a sweep and of the longest of its pieces, and the most bytes of memory that this process had."""
+    # Without its description a collection is not swept: it could be anybody's.
+    await getattr(store, "_store", store).setup_collection(collection=given["collection"])
+    examined = 0
     moments, began_with = [time.perf_counter()], time.process_time()
     if hasattr(store, "cull"):
         await store.cull()
         moments.append(time.perf_counter())
     else:
-        async for _swept in store._store.sweep(limit=LIMIT, quarantine=QUARANTINE):
+        async for swept in store._store.sweep(limit=LIMIT, quarantine=QUARANTINE):
             moments.append(time.perf_counter())
+            examined += swept.examined
+        assert examined >= given["records"]
     pieces = [end - begin for begin, end in pairwise(moments)]
     memory = 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {

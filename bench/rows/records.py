@@ -4,6 +4,9 @@ All are registrations of clients in one collection, so files in one directory, s
 py-key-value's FileTreeStore works on the very same files. The operations and the start of the whole server are timed
 in turn, in new processes; then comes one sweep of each tree. A ratio is the large tree's median to the small one's.
 
+Two servers on the large tree, one of which sweeps, are called 16 at once in turn, for as long as the time between two
+ticks of the sweeper, which come several times as often as by default: the ratio is that of the 99th percentiles.
+
 It needs about 5 kB and one inode a record in the directory for temporary files (TMPDIR).
 """
 
@@ -19,6 +22,7 @@ import tempfile
 import time
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -31,6 +35,7 @@ from key_value.aio._utils.serialization import BasicSerializationAdapter
 
 from bench import PROGRAMS
 from bench.result import Progress, Result, Scale, Verdict
+from bench.servers import OURS, Started, load
 from harness.oauth import OAuthClient
 from harness.server import Server
 from harness.stock import stock_python
@@ -52,7 +57,8 @@ MOST_FOR_STOCK_TO_CULL = 50_000
 """Its sweep takes 2 ms of CPU a file."""
 
 OPERATIONS = ("get", "put", "add")
-
+SWEPT, NOT_SWEPT = "swept", "not swept"
+CALLS_AT_ONCE = 16
 
 Value = dict[str, Any]
 
@@ -69,8 +75,8 @@ class Tree:
     def directory(self) -> Path:
         return self.home / "oauth-proxy"
 
-    def server(self) -> Server:
-        return Server(self.home, self.home.with_suffix(".log"), **SERVER_KEYS)
+    def server(self, name: str = "server", **environment: str) -> Server:
+        return Server(self.home, self.home.with_name(f"{self.home.name}-{name}.log"), **{**SERVER_KEYS, **environment})
 
 
 def a_registration(directory: Path) -> Value:
@@ -131,7 +137,7 @@ def run(target: str, tree: Tree, task: str) -> None:
         names = names_of_files()
         keys = {name: [names.name_of(COLLECTION, key) for key in of] for name, of in keys.items()}
     python = str(stock_python()) if target == "stock" else sys.executable
-    given = json.dumps({"secret": SECRET, "collection": COLLECTION, **keys})
+    given = json.dumps({"secret": SECRET, "collection": COLLECTION, "records": tree.records, **keys})
     command = [python, str(PROGRAM), target, str(tree.directory), task]
     answer = subprocess.run(command, input=given, stdout=subprocess.PIPE, text=True, check=True).stdout
     for what, values in json.loads(answer).items():
@@ -145,6 +151,30 @@ def time_start(tree: Tree) -> None:
     server = tree.server().start()
     tree.measured["holdfast start of the server"].append(time.perf_counter() - began)
     server.stop()
+
+
+def calls_while_swept(tree: Tree, scale: Scale, progress: Progress) -> dict[str, list[dict[str, Any]]]:
+    """What calls take at two servers on a tree, by whether the server sweeps."""
+    seconds = 10 * scale.seconds
+    found: dict[str, list[dict[str, Any]]] = {SWEPT: [], NOT_SWEPT: []}
+    with ExitStack() as stack:
+        servers = {}
+        for name, interval in ((SWEPT, f"{seconds:.0f}s"), (NOT_SWEPT, "0")):
+            server = tree.server(name, **{**OURS, **SERVER_KEYS, "HOLDFAST_SWEEP_INTERVAL": interval})
+            stack.callback(server.stop)
+            server.start()
+            servers[name] = Started(server, token_of(server))
+            load(servers[name], at_once=CALLS_AT_ONCE, seconds=scale.seconds)
+        for number in range((scale.rounds + 1) // 2):
+            progress(f"calls, round {number + 1}")
+            for name, started in servers.items():
+                found[name].append(load(started, at_once=CALLS_AT_ONCE, seconds=seconds))
+    return found
+
+
+def token_of(server: Server) -> str:
+    with httpx.Client(base_url=server.url, timeout=30) as http:
+        return str(OAuthClient(http).sign_in().tokens["access_token"])
 
 
 def measure(scale: Scale, progress: Progress) -> Result:
@@ -171,11 +201,14 @@ def measure(scale: Scale, progress: Progress) -> Result:
             run("holdfast", tree, "sweep")
             if tree.records <= MOST_FOR_STOCK_TO_CULL:
                 run("stock", tree, "sweep")
-    return result(trees)
+        return result(trees, calls_while_swept(trees[-1], scale, progress))
 
 
-def result(trees: list[Tree]) -> Result:
+def result(trees: list[Tree], calls: dict[str, list[dict[str, Any]]]) -> Result:
     few, many = trees[0], trees[-1]
+    tails = {name: [found["99th percentile ms"] for found in of] for name, of in calls.items()}
+    slower = statistics.median(a / b for a, b in zip(tails[SWEPT], tails[NOT_SWEPT], strict=True))
+    memory = many.measured["holdfast sweep, memory"][0] / few.measured["holdfast sweep, memory"][0]
     ratios = [
         statistics.median(many.measured[f"holdfast {name}"]) / statistics.median(few.measured[f"holdfast {name}"])
         for name in OPERATIONS
@@ -190,9 +223,20 @@ def result(trees: list[Tree]) -> Result:
             [1000 * many.measured["holdfast sweep, CPU a record"][0]],
             "ms",
         ),
+        Verdict(f"its memory against that of a sweep of {few.records:,}", "at most", 1.2, [memory]),
+        Verdict("99th percentile of calls while it sweeps, against a server that does not", "at most", 1.05, [slower]),
     ]
-    raw = {str(tree.records): dict(tree.measured) for tree in trees}
-    return Result("Growth with records", (__doc__ or "").partition("\n\n")[2], verdicts, [table(trees)], raw)
+    raw = {**{str(tree.records): dict(tree.measured) for tree in trees}, "calls": calls}
+    tables = [table(trees), table_of_calls(calls)]
+    return Result("Growth with records", (__doc__ or "").partition("\n\n")[2], verdicts, tables, raw)
+
+
+def table_of_calls(calls: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
+    columns = ("calls a second", "CPU ms a call", "median ms", "99th percentile ms")
+    rows = [["server", *columns]]
+    for name, of in calls.items():
+        rows.append([name, *(f"{statistics.median(found[column] for found in of):.3g}" for column in columns)])
+    return rows
 
 
 def table(trees: list[Tree]) -> list[list[str]]:
