@@ -28,6 +28,7 @@ from mcp_holdfast.auth.providers import ProviderPlan, ProviderUnreachable, provi
 from mcp_holdfast.auth.sessions import SESSIONS
 from mcp_holdfast.auth.shield import Shield
 from mcp_holdfast.auth.upstream import watch_outgoing_requests
+from mcp_holdfast.fastmcp_line import IS_FASTMCP_4
 from mcp_holdfast.http.cloudflare import CloudflareGate
 from mcp_holdfast.http.content import OwnContent
 from mcp_holdfast.http.errors import ErrorPages
@@ -40,7 +41,6 @@ from mcp_holdfast.http.methods import RefusedHead
 from mcp_holdfast.http.origins import CrossOrigin
 from mcp_holdfast.http.outage import OutageAnswer
 from mcp_holdfast.http.provider_wait import ProviderWait
-from mcp_holdfast.http.stateless import answer_at_once
 from mcp_holdfast.http.stopping import Stopping, UntilTheStop
 from mcp_holdfast.http.tracing import Traced
 from mcp_holdfast.key_checks import check_signing_keys
@@ -55,6 +55,7 @@ from mcp_holdfast.login import (
 )
 from mcp_holdfast.payload import load_payload
 from mcp_holdfast.payload.conversation import refuse_conversations
+from mcp_holdfast.payload.request_state import share_request_state
 from mcp_holdfast.report import report_start
 from mcp_holdfast.settings import (
     ConfigurationError,
@@ -84,6 +85,12 @@ log = logging.getLogger(__name__)
 
 MCP_PATH = "/mcp"
 MOST_SESSIONS_COUNTED = 100_000
+
+EXPERIMENTAL = (
+    "the Exasol MCP server is made for FastMCP 3, and experimental on FastMCP 4: a client that speaks MCP 2026-07-28 "
+    "cannot be asked whether to write, so that the tools that write fail there. Use the image holdfast, or set "
+    'EXA_MCP_SETTINGS={"disable_elicitation": true} to write without asking'
+)
 
 
 class StorageStatus:
@@ -131,6 +138,8 @@ class Plan:
             yield from self.provider.warnings()
         yield from token_warnings(self.settings.tokens)
         yield from telemetry_warnings(self.environment)
+        if IS_FASTMCP_4 and self.server == "exasol":
+            yield EXPERIMENTAL
         if "*" in self.settings.forwarded_allow_ips:
             yield (
                 "FORWARDED_ALLOW_IPS=* believes everyone about their address: limits for each address hold nobody back "
@@ -215,6 +224,7 @@ def start(plan: Plan, *, workers: int) -> ASGIApp:
     watch_outgoing_requests()
     if plan.payload.auth is not None:
         log.warning("the server's own auth is replaced by FASTMCP_SERVER_AUTH", extra={"provider": settings.provider})
+    share_request_state(plan.payload, keys.signing, name=plan.server)
     # Sessions live in one process; with several, each request must be able to go to any of them.
     is_stateless = workers > 1 or settings.replicas
 
@@ -269,7 +279,7 @@ def _application(
     settings = plan.settings
     if is_stateless:
         refuse_conversations(plan.payload)
-        answer_at_once()
+        _answer_at_once()
     stopping = Stopping(drain=settings.drain)
     plan.payload.middleware.insert(0, stopping)
     shields = Shield(), Shield()
@@ -321,6 +331,14 @@ def _application(
 
     hosts = [Middleware(OtherHosts, apps=others)] if others else []
     return Starlette(routes=routes[0], middleware=[*hosts, *layers[0]], lifespan=lifespan)
+
+
+def _answer_at_once() -> None:
+    """On version 1 of the MCP SDK; version 2 answers as it comes."""
+    if not IS_FASTMCP_4:
+        from mcp_holdfast.http.stateless import answer_at_once
+
+        answer_at_once()
 
 
 def _gate(settings: Settings) -> list[Middleware]:

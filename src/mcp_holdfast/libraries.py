@@ -2,14 +2,22 @@
 
 import gc
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
+
+from mcp_holdfast.settings.problems import EXIT_CONFIG, ConfigurationError, Problem
 
 PROPAGATORS = "OTEL_PROPAGATORS"
 
 NEW_OBJECTS_BEFORE_A_COLLECTION = 10_000
 """Python's own 700 would have hundreds of thousands of objects walked again and again that all stay."""
+
+
+FASTMCP = ("3.4.", "4.0.")
+"""The releases of FastMCP that this one was tried on; others call and make things differently."""
 
 
 @contextmanager
@@ -19,7 +27,12 @@ def importing_libraries() -> Iterator[None]:
     What libraries deprecate is news for their developers, not for who reads this server's log. py-key-value would
     compile each of its modules at every start, with checks of types in all of its functions, which nothing here needs.
     OpenTelemetry's API fails where OTEL_PROPAGATORS names what is not installed, before anybody could say so.
+
+    Ends the process with exit status 78 where another FastMCP is installed, before that can fail in its own way.
     """
+    if problem := fastmcp_problem(version("fastmcp-slim")):
+        sys.stderr.write(f"Holdfast cannot start:\n{ConfigurationError([problem])}\n")
+        sys.exit(EXIT_CONFIG)
     gc.set_threshold(NEW_OBJECTS_BEFORE_A_COLLECTION)
     os.environ.setdefault("PY_KEY_VALUE_DISABLE_BEARTYPE", "true")
     propagators = os.environ.pop(PROPAGATORS, None)
@@ -29,3 +42,11 @@ def importing_libraries() -> Iterator[None]:
     finally:
         if propagators is not None:
             os.environ[PROPAGATORS] = propagators
+
+
+def fastmcp_problem(installed: str) -> Problem | None:
+    """What is wrong with a version of FastMCP; None where Holdfast runs on it."""
+    if installed.startswith(FASTMCP):
+        return None
+    remedy = "Install the packages of constraints.txt (FastMCP 3.4) or of constraints-fastmcp4.txt (FastMCP 4.0)"
+    return Problem("FastMCP", f"{installed} is installed, and this release of Holdfast was not tried on it", remedy)

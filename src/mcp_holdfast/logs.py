@@ -16,10 +16,30 @@ FIELDS_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message"
 ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {0x2028: r"\u2028", 0x2029: r"\u2029"}
 
 
-QUOTES_WHAT_IS_SENT = ("aiobotocore", "botocore", "hpack", "httpcore", "pymongo", "sse_starlette", "urllib3")
+QUOTES_WHAT_IS_SENT = (
+    "aiobotocore",
+    "botocore",
+    "hpack",
+    "httpcore",
+    "httpcore2",
+    "pymongo",
+    "sse_starlette",
+    "urllib3",
+)
 """Libraries whose lines below WARNING are headers, bodies and signatures of requests, at whatever level they are."""
 
-LOGS_CODES = ("asyncio", "authlib", "fastmcp", "gunicorn", "httpx", "mcp", "multipart", "starlette", "uvicorn")
+LOGS_CODES = (
+    "asyncio",
+    "authlib",
+    "fastmcp",
+    "gunicorn",
+    "httpx",
+    "httpx2",
+    "mcp",
+    "multipart",
+    "starlette",
+    "uvicorn",
+)
 """Libraries that tell which code, state or session a line is about; what a payload logs itself may be as long."""
 
 LEFT_OUT = "***"

@@ -1,7 +1,7 @@
 """The ASGI layers round /authorize and the pages that follow it, for every provider."""
 
 from functools import partial
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode
 
 from fastmcp.server.auth.auth import OAuthProvider
 from fastmcp.server.auth.oauth_proxy import OAuthProxy
@@ -116,10 +116,12 @@ class AuthorizationResponses:
         await send(message)
 
     def _named(self, location: str) -> str:
-        query = parse_qs(urlsplit(location).query)
-        if not query.keys() & {"code", "error"}:
+        address, _, query = location.partition("?")
+        if not parse_qs(query).keys() & {"code", "error"}:
             return location
-        return f"{location}&{urlencode({'iss': self._issuer})}"
+        # A client's own address may have one, and FastMCP 4 names the issuer with a slash at the end.
+        others = [part for part in query.split("&") if part.partition("=")[0] != "iss"]
+        return f"{address}?{'&'.join([*others, urlencode({'iss': self._issuer})])}"
 
 
 async def _parameters_of(http: Request) -> Parameters:

@@ -17,6 +17,9 @@ AUTHORIZATION_SERVER = "/.well-known/oauth-authorization-server"
 PROTECTED_RESOURCE = "/.well-known/oauth-protected-resource"
 Document = dict[str, Any]
 
+METHODS = ("client_secret_post", "client_secret_basic", "none")
+"""How clients may authenticate that have no document; a proxy of FastMCP 4 tells of those alone that it registered."""
+
 ASSERTION_ALGORITHMS = ["RS256"]
 """What FastMCP verifies the assertions of clients with whose client_id is a URL."""
 
@@ -73,7 +76,9 @@ class Metadata:
         takes_documents = self._documents is not None and self._documents.can_fetch
         document["client_id_metadata_document_supported"] = takes_documents
         for endpoint in ("token", "revocation"):
-            methods = dict.fromkeys([*document[f"{endpoint}_endpoint_auth_methods_supported"], PRIVATE_KEY_JWT])
+            methods = dict.fromkeys(
+                [*METHODS, *document[f"{endpoint}_endpoint_auth_methods_supported"], PRIVATE_KEY_JWT]
+            )
             if takes_documents:
                 document[f"{endpoint}_endpoint_auth_signing_alg_values_supported"] = ASSERTION_ALGORITHMS
             else:

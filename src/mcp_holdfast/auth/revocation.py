@@ -5,7 +5,6 @@ import logging
 from collections.abc import Mapping
 from urllib.parse import quote
 
-import httpx
 from fastmcp.server.auth.auth import OAuthProvider
 from fastmcp.server.auth.oauth_proxy import OAuthProxy
 from fastmcp.server.auth.providers.github import GitHubProvider
@@ -22,6 +21,7 @@ from mcp_holdfast.auth.clients import NO_STORE, UNAUTHENTICATED, authenticator_o
 from mcp_holdfast.auth.configured import ConfiguredClients
 from mcp_holdfast.auth.forms import MalformedRequest, read_form
 from mcp_holdfast.auth.sessions import UPSTREAM_TOKENS, Session, Sessions, TokenKind, token_key
+from mcp_holdfast.fastmcp_line import httpx, revoke_token
 from mcp_holdfast.storage.atomic import AtomicStore, LeaseBusy
 
 log = logging.getLogger(__name__)
@@ -119,8 +119,7 @@ async def _revoke_at_endpoint(provider: OAuthProxy, tokens: Mapping[str, object]
     if not endpoint or not tokens.get(hint):
         return
     async with provider._upstream_oauth_client() as client:
-        response = await client.revoke_token(endpoint, token=tokens[hint], token_type_hint=hint)
-        response.raise_for_status()
+        await revoke_token(client, endpoint, tokens[hint], hint)
 
 
 async def _delete_at_github(provider: OAuthProxy, tokens: Mapping[str, object]) -> None:

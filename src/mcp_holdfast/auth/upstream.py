@@ -13,12 +13,11 @@ from functools import cache, partial, wraps
 from typing import cast
 from urllib.parse import parse_qs
 
-import httpx
 from anyio import CapacityLimiter, to_thread
 from fastmcp.server.auth import ssrf
-from mcp.server.lowlevel.server import request_ctx
 
 from mcp_holdfast import metrics, outage, tracing
+from mcp_holdfast.fastmcp_line import httpx, is_in_a_message
 from mcp_holdfast.storage import journal
 
 log = logging.getLogger(__name__)
@@ -62,7 +61,7 @@ def watch_outgoing_requests() -> None:
 
     @wraps(send)
     async def send_watched(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
-        if request_ctx.get(None) is not None:
+        if is_in_a_message():
             return await send(transport, request)
         return await _send_watched(send, transport, request)
 

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated
 
-import httpx
 from cyclopts import Parameter
 
 from mcp_holdfast import logs
@@ -32,6 +31,7 @@ with importing_libraries():
         of_problem,
         within,
     )
+    from mcp_holdfast.fastmcp_line import httpx
     from mcp_holdfast.key_checks import refuse_other_stores
 
 EXIT_PROBLEM = 1

@@ -7,13 +7,13 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 from fastmcp.server.auth import AuthProvider
 from fastmcp.server.auth.oauth_proxy import OAuthProxy
 
 from mcp_holdfast.auth.providers import ProviderPlan, ProviderUnreachable
 from mcp_holdfast.examination.finding import Finding, Verdict, judged, of_problem
 from mcp_holdfast.examination.place import clock_finding
+from mcp_holdfast.fastmcp_line import httpx
 from mcp_holdfast.settings import ConfigurationError, Settings, without_credentials
 from mcp_holdfast.settings.values import is_loopback
 

@@ -84,17 +84,17 @@ class Stopping(Middleware):
         # Event streams of the payload's own.
         AppStatus.should_exit = True
 
-    async def on_initialize(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
-        if context.fastmcp_context is not None:
-            session = context.fastmcp_context.session
-            ask = partial(self._ask, session.send_request)
-            session.send_request = ask  # type: ignore[method-assign]
-        return await call_next(context)
-
     async def on_request(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
+        if context.fastmcp_context is not None:
+            self._watch_questions(context.fastmcp_context.session)
         with _one_of(self._calls):
             return await call_next(context)
         raise Refused(REASON)
+
+    def _watch_questions(self, session: Any) -> None:
+        """Once for each object: version 1 of the SDK has one for a session, version 2 one for a message."""
+        if "send_request" not in vars(session):
+            session.send_request = partial(self._ask, session.send_request)
 
     async def _ask(self, send_request: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
         with _one_of(self._questions) as scope:

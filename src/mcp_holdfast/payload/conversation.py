@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 from fastmcp import FastMCP
 from fastmcp.exceptions import ToolError
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
-from mcp import McpError
-from mcp.types import INVALID_REQUEST, ErrorData, ServerRequest
+from mcp.types import INVALID_REQUEST
+
+from mcp_holdfast.fastmcp_line import IS_FASTMCP_4, McpError, error_arguments, method_of
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class Refused(McpError, ToolError):
 
     def __init__(self, reason: str) -> None:
         ToolError.__init__(self)
-        McpError.__init__(self, ErrorData(code=INVALID_REQUEST, message=reason))
+        McpError.__init__(self, *error_arguments(INVALID_REQUEST, reason))
 
 
 class ConversationRefusal(Middleware):
@@ -48,8 +49,8 @@ class ConversationRefusal(Middleware):
         """Stand in for a language model: FastMCP knows of no client that has one, and would blame the client."""
         self._refuse(SAMPLING)
 
-    async def _refuse_request(self, request: ServerRequest, *_: Any, **__: Any) -> NoReturn:
-        self._refuse(request.root.method)
+    async def _refuse_request(self, request: Any, *_: Any, **__: Any) -> NoReturn:
+        self._refuse(method_of(request))
 
     def _refuse(self, method: str) -> NoReturn:
         reason = REASON.format(method=method)
@@ -64,5 +65,5 @@ def refuse_conversations(server: FastMCP) -> None:
     refusal = ConversationRefusal()
     # Before the server's own, which may ask too.
     server.middleware.insert(0, refusal)
-    if server.sampling_handler is None:
+    if not IS_FASTMCP_4 and server.sampling_handler is None:
         server.sampling_handler = refusal.refuse_sampling

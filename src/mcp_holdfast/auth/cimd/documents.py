@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 from fastmcp.server.auth.cimd import CIMDDocument, CIMDFetcher, CIMDFetchError, CIMDValidationError, _CIMDCachePolicy
 from fastmcp.server.auth.ssrf import SSRFError, SSRFFetchError, ssrf_safe_fetch
 from key_value.aio.adapters.pydantic import PydanticAdapter
@@ -17,6 +16,7 @@ from key_value.aio.protocols import AsyncKeyValue
 from pydantic import AnyHttpUrl, BaseModel, TypeAdapter
 
 from mcp_holdfast import outage
+from mcp_holdfast.fastmcp_line import httpx
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import httpx
 from fastmcp.server.auth import AuthProvider
 from fastmcp.server.auth.oidc_proxy import OIDCProxy
 from fastmcp.server.auth.providers.oci import OCIProvider
@@ -20,6 +19,7 @@ from mcp_holdfast.auth.providers.names import SELECTOR
 from mcp_holdfast.auth.providers.parameters import parameters_of
 from mcp_holdfast.auth.registrations import DEFAULT_ALLOW_LIST, RedirectAllowList
 from mcp_holdfast.auth.upstream import OUR_MISTAKES
+from mcp_holdfast.fastmcp_line import httpx
 from mcp_holdfast.settings import (
     DEFAULT,
     MASK,
