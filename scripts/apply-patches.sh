@@ -1,7 +1,7 @@
 #!/bin/sh
 # usage: apply-patches.sh SITE_PACKAGES
-# Applies patches/series to the packages installed in SITE_PACKAGES: the whole series or nothing. Left out are patches of
-# packages that are not installed at all: holdfast:base has no exasol.
+# Applies patches/series, or patches/series-fastmcp4 where FastMCP 4 is installed, to the packages in SITE_PACKAGES: the
+# whole series or nothing. Left out are patches of packages that are not installed at all: holdfast:base has no exasol.
 # Every hunk must fit at its very line, so that a changed upstream file stops the build instead of being guessed at.
 set -eu
 
@@ -10,8 +10,16 @@ fail() {
 	exit 1
 }
 
+series_file() {
+	if [ -n "$(find "$site_packages" -maxdepth 1 -name 'fastmcp_slim-4.*.dist-info')" ]; then
+		echo series-fastmcp4
+	else
+		echo series
+	fi
+}
+
 listed() {
-	sed -e 's/[[:space:]]*#.*//' -e '/^$/d' "$patches/series"
+	sed -e 's/[[:space:]]*#.*//' -e '/^$/d' "$patches/$(series_file)"
 }
 
 # usage: targets PATCH
@@ -91,7 +99,7 @@ patches=$(cd "$(dirname "$0")/../patches" && pwd)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 for patch in $(listed); do
-	[ -f "$patches/$patch" ] || fail "patches/series names $patch, which does not exist"
+	[ -f "$patches/$patch" ] || fail "patches/$(series_file) names $patch, which does not exist"
 done
 [ -n "$(series)" ] || fail "$site_packages has none of the packages that the patches change"
 for patch in $(series); do

@@ -39,8 +39,8 @@ check_python() {
 # Changes whenever .venv would come out different.
 fingerprint() {
 	"$1" --version
-	sha256sum constraints.txt constraints-dev.txt pyproject.toml patches/* scripts/apply-patches.sh scripts/dev-environment.sh \
-		scripts/install-locked.sh
+	sha256sum constraints.txt constraints-dev.txt pyproject.toml patches/series patches/*.patch scripts/apply-patches.sh \
+		scripts/dev-environment.sh scripts/install-locked.sh
 }
 
 # The one package that pip installs; all others come by it.

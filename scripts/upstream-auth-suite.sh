@@ -24,7 +24,7 @@ fingerprint() {
 	sha256sum constraints.txt "$suite/constraints.txt" scripts/apply-patches.sh scripts/install-locked.sh \
 		scripts/upstream-auth-suite.sh
 	if [ "$1" = patched ]; then
-		sha256sum patches/*
+		sha256sum patches/series patches/*.patch
 	fi
 }
 
