@@ -1,5 +1,6 @@
-# Three images of the same parts: holdfast (the last, and so the default), base without the exasol server, and debug with
-# a shell and tools. docs/image.md tells what is in them and how they are built.
+# Four images of the same parts: holdfast (the last, and so the default), base without the exasol server, fastmcp4 for
+# servers that are made for FastMCP 4, and debug with a shell and tools. docs/image.md tells what is in them and how they
+# are built.
 
 # The tag says what it is, the digest fixes it (here trixie-20261005-slim, an index of all platforms). To refresh it:
 #   docker pull debian:trixie-slim && docker image inspect --format '{{index .RepoDigests 0}}' debian:trixie-slim
@@ -56,13 +57,23 @@ COPY constraints.txt /src/
 RUN --mount=type=secret,id=ca-bundle /src/scripts/install-environment.sh /src/constraints.txt /opt/holdfast
 
 
-# What the two have of Debian differs by the shared libraries that their packages are linked with.
+FROM builder AS packages-fastmcp4
+COPY constraints-fastmcp4.txt /src/
+RUN --mount=type=secret,id=ca-bundle /src/scripts/install-environment.sh /src/constraints-fastmcp4.txt /opt/holdfast
+
+
+# What these have of Debian differs by the shared libraries that their packages are linked with.
 FROM packages-base AS system-base
 COPY scripts/root_file_system.py /src/scripts/
 RUN /src/scripts/root_file_system.py /tree /opt/holdfast
 
 
 FROM packages AS system
+COPY scripts/root_file_system.py /src/scripts/
+RUN /src/scripts/root_file_system.py /tree /opt/holdfast
+
+
+FROM packages-fastmcp4 AS system-fastmcp4
 COPY scripts/root_file_system.py /src/scripts/
 RUN /src/scripts/root_file_system.py /tree /opt/holdfast
 
@@ -76,6 +87,14 @@ RUN /src/scripts/install-holdfast.sh /tree
 
 
 FROM packages AS environment
+COPY patches /src/patches
+COPY entrypoint.sh /src/
+COPY scripts/apply-patches.sh scripts/install-holdfast.sh /src/scripts/
+COPY --from=wheel /wheel /src/wheel
+RUN /src/scripts/install-holdfast.sh /tree
+
+
+FROM packages-fastmcp4 AS environment-fastmcp4
 COPY patches /src/patches
 COPY entrypoint.sh /src/
 COPY scripts/apply-patches.sh scripts/install-holdfast.sh /src/scripts/
@@ -142,6 +161,11 @@ COPY --from=environment /tree /
 FROM settings AS base
 COPY --from=system-base /tree /
 COPY --from=environment-base /tree /
+
+
+FROM settings AS fastmcp4
+COPY --from=system-fastmcp4 /tree /
+COPY --from=environment-fastmcp4 /tree /
 
 
 FROM settings AS holdfast

@@ -9,6 +9,7 @@ shell_files := entrypoint.sh .ci/run $(wildcard scripts/*.sh tests/*/*.sh) tests
 KILLS ?= 200
 SCALE ?= 100
 TARGET ?= holdfast
+LINE ?= fastmcp3
 PROCESSES ?= 6
 ENGINE_SCALE ?= 10
 FAULT_SECONDS ?= 30
@@ -37,6 +38,10 @@ build: ## build the image
 .PHONY: build-base
 build-base: ## build holdfast:base, without the Exasol MCP server
 	@scripts/build-image.sh holdfast:base base
+
+.PHONY: build-fastmcp4
+build-fastmcp4: ## build holdfast:fastmcp4, for servers that are made for FastMCP 4
+	@scripts/build-image.sh holdfast:fastmcp4 fastmcp4
 
 .PHONY: build-debug
 build-debug: ## build holdfast:debug, with a shell and tools
@@ -73,9 +78,9 @@ long: dev build ## run the tests that make test leaves out, as there are others 
 	@PATH="$(CURDIR)/$(venv):$$PATH" pytest -m long $(PYTEST_ARGS)
 
 .PHONY: promises
-promises: dev ## try each promise in full; TARGET=stock puts stock FastMCP beside it
-	@PATH="$(CURDIR)/$(venv):$$PATH" PROMISE_SCALE=$(SCALE) TARGET=$(TARGET) pytest --timeout=7200 tests/promises \
-		tests/integration/test_sealed_records.py $(PYTEST_ARGS)
+promises: dev ## try each promise in full; TARGET=stock puts stock FastMCP beside it, LINE=fastmcp4 is on FastMCP 4
+	@PATH="$(CURDIR)/$(venv):$$PATH" PROMISE_SCALE=$(SCALE) TARGET=$(TARGET) LINE=$(LINE) pytest --timeout=7200 \
+		tests/promises tests/integration/test_sealed_records.py $(PYTEST_ARGS)
 
 .PHONY: chaos
 chaos: dev build ## kill the container KILLS times while clients work
@@ -131,11 +136,12 @@ bench-engines: dev ## time the store on each engine beside the store on a volume
 lock: dev ## resolve requirements*.in into constraints*.txt
 	$(lock) $(upgrade) requirements.in --output-file constraints.txt
 	$(lock) $(upgrade) requirements-base.in --constraint constraints.txt --output-file constraints-base.txt
+	$(lock) $(upgrade) requirements.in --override requirements-fastmcp4.in --output-file constraints-fastmcp4.txt
 	$(lock) $(upgrade) requirements-build.in --output-file constraints-build.txt
 	$(lock) $(upgrade) requirements-dev.in --output-file constraints-dev.txt
 	$(lock) $(upgrade) tests/upstream/requirements.in --output-file tests/upstream/constraints.txt
 	$(lock) tests/providers/requirements-canaille.in --output-file tests/providers/constraints-canaille.txt
-	for old in fastmcp-2 fastmcp-4 memory-service; do \
+	for old in fastmcp-2 memory-service; do \
 		$(lock) tests/importers/requirements-$$old.in --output-file tests/importers/constraints-$$old.txt; done
 
 lock = $(venv)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds an image. Usage: build-image.sh [TAG [TARGET [FLAG...]]]
-# TAG is by default IMAGE as in compose/*.yaml, else holdfast; TARGET is holdfast, base or debug (docs/image.md); flags are
-# those of docker build.
+# TAG is by default IMAGE as in compose/*.yaml, else holdfast; TARGET is holdfast, base, fastmcp4 or debug
+# (docs/image.md); flags are those of docker build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
