@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Makes what tests start beside Holdfast, compare it with and import from: an environment each with the real packages of
-# another server, as they come. `fastmcp-3` has the very packages of constraints.txt, neither patched nor wrapped.
+# another server, as they come. `fastmcp-3` and `fastmcp-4` have the very packages of constraints.txt and of
+# constraints-fastmcp4.txt, neither patched nor wrapped; `holdfast-fastmcp4` has the latter with our patches and Holdfast,
+# as .venv has the former.
 # Does nothing where it is up to date. Prints its interpreter.
-# usage: scripts/test-environment.sh canaille|fastmcp-2|fastmcp-3|fastmcp-4|memory-service
+# usage: scripts/test-environment.sh canaille|fastmcp-2|fastmcp-3|fastmcp-4|holdfast-fastmcp4|memory-service
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,24 +16,43 @@ base_python() {
 
 # usage: constraints_of NAME
 constraints_of() {
-	if [ "$1" = fastmcp-3 ]; then
-		echo constraints.txt
-	else
-		compgen -G "tests/*/constraints-$1.txt"
-	fi
+	case $1 in
+	fastmcp-3) echo constraints.txt ;;
+	fastmcp-4 | holdfast-fastmcp4) echo constraints-fastmcp4.txt ;;
+	*) compgen -G "tests/*/constraints-$1.txt" ;;
+	esac
 }
 
-# usage: fingerprint PYTHON CONSTRAINTS
+# usage: fingerprint PYTHON CONSTRAINTS VENV
 # Changes whenever the environment would come out different.
 fingerprint() {
 	"$1" --version
 	sha256sum "$2" scripts/test-environment.sh scripts/install-locked.sh
+	if has_holdfast "$3"; then
+		sha256sum patches/series* patches/*.patch patches/*/*.patch scripts/apply-patches.sh pyproject.toml
+	fi
+}
+
+# usage: has_holdfast VENV
+has_holdfast() {
+	[[ ${1##*/} == holdfast-* ]]
 }
 
 # usage: make_venv PYTHON CONSTRAINTS VENV
 make_venv() {
 	.venv/bin/uv venv --quiet --clear --python "$1" "$3"
 	scripts/install-locked.sh "$3" "$2"
+	if has_holdfast "$3"; then
+		scripts/apply-patches.sh "$("$3/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" >&2
+		install_holdfast "$3"
+	fi
+}
+
+# usage: install_holdfast VENV
+# As .venv has it: what is changed in src counts at once.
+install_holdfast() {
+	.venv/bin/python -m hatchling build --target wheel:editable --directory "$1/wheel" >&2
+	.venv/bin/uv pip install --quiet --python "$1/bin/python" --no-deps --no-index "$1"/wheel/*.whl >&2
 }
 
 main() {
@@ -45,9 +66,9 @@ main() {
 	mkdir -p .cache/test-environments
 	exec 9>"$venv.lock"
 	flock 9
-	if ! fingerprint "$python" "$constraints" | cmp --silent - "$venv/fingerprint"; then
+	if ! fingerprint "$python" "$constraints" "$venv" | cmp --silent - "$venv/fingerprint"; then
 		make_venv "$python" "$constraints" "$venv"
-		fingerprint "$python" "$constraints" >"$venv/fingerprint"
+		fingerprint "$python" "$constraints" "$venv" >"$venv/fingerprint"
 	fi
 	echo "$PWD/$venv/bin/python"
 }

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from fastmcp import Context, FastMCP
-from mcp import McpError
-from mcp.types import ElicitRequestedSchema
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from mcp_holdfast.fastmcp_line import McpError
 from mcp_holdfast.storage.backends import FileTree
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -24,7 +23,7 @@ mcp: FastMCP = FastMCP("Conversing")
 masking: FastMCP = FastMCP("Conversing and masking", mask_error_details=True)
 
 QUESTION = "What is your name?"
-NAME: ElicitRequestedSchema = {"type": "object", "properties": {"value": {"type": "string"}}}
+NAME: dict[str, Any] = {"type": "object", "properties": {"value": {"type": "string"}}}
 
 
 async def ask(ctx: Context) -> Any:

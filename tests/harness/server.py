@@ -12,6 +12,7 @@ from typing import ClassVar, Self
 
 import httpx
 
+from harness.environments import LINE, programs_of
 from harness.waiting import eventually
 
 READY_WITHIN = 60.0
@@ -32,6 +33,8 @@ class ServerProcess(ABC):
     ready_path: ClassVar[str]
     """Answers with 200 as soon as the server can be used."""
 
+    line: ClassVar[str] = LINE
+
     def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
         self.port = free_port()
         self.url = f"http://{self.host}:{self.port}"
@@ -51,7 +54,7 @@ class ServerProcess(ABC):
 
     def launch(self) -> None:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        programs = Path(sys.executable).parent
+        programs = f"{programs_of(self.line)}:{Path(sys.executable).parent}"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(),

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.environments import interpreter_of
+from harness.environments import LINE, interpreter_of
 from harness.server import ServerProcess
 
 PROGRAM = Path(__file__).with_name("stock_server.py")
 
 
 def stock_python() -> Path:
-    """The interpreter that has the packages of constraints.txt as they come."""
-    return interpreter_of("fastmcp-3")
+    """The interpreter that has the packages of the same line as they come."""
+    return interpreter_of(LINE.replace("fastmcp", "fastmcp-"))
 
 
 class StockServer(ServerProcess):

@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -12,11 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from harness.environments import LINE, programs_of
 from harness.oauth import OAuthClient
 from harness.server import Server
 from harness.traffic import Traffic
 
-PROGRAM = str(Path(sys.executable).with_name("holdfast"))
+PROGRAM = str(programs_of(LINE) / "holdfast")
 KEYS = {"HOLDFAST_STORAGE_KEY": "a-storage-key-of-enough-characters-1", "HOLDFAST_SIGNING_KEY": "s" * 40}
 
 Result = subprocess.CompletedProcess[str]

@@ -4,7 +4,6 @@ import json
 import os
 import secrets
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,13 +14,14 @@ from typing import Any
 import httpx
 import pytest
 
+from harness.environments import LINE, programs_of
 from harness.oauth import OAuthClient
 from harness.server import Server
 from harness.waiting import eventually
 from integration.conftest import StartServer
 from mcp_holdfast.settings import EXIT_CONFIG
 
-PROGRAM = str(Path(sys.executable).parent / "holdfast")
+PROGRAM = str(programs_of(LINE) / "holdfast")
 
 Result = subprocess.CompletedProcess[str]
 SignIn = Callable[..., OAuthClient]

@@ -5,7 +5,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import httpx
 import pytest
 
 from harness.engines.process import KEYS
+from harness.environments import LINE, programs_of
 from harness.oauth import OAuthClient
 from harness.server import Server, free_port
 from harness.waiting import eventually
@@ -238,7 +238,7 @@ def test_a_signing_key_that_is_forgotten_stops_the_start(start_server: StartServ
         assert new not in server.output()
         # Where that is what is wanted.
         settings = {"PATH": "/usr/bin:/bin", **server.environment}
-        command = [str(Path(sys.executable).with_name("holdfast")), "revoke", "--all", "--yes"]
+        command = [str(programs_of(LINE) / "holdfast"), "revoke", "--all", "--yes"]
         subprocess.run(command, env=settings, check=True, capture_output=True)
         server.start()
         assert client.refresh().json()["error"] == "invalid_grant"
@@ -257,7 +257,7 @@ def test_a_restore_that_was_cut_off_stops_the_start(start_server: StartServer, t
 
 class TestCheck:
     def check(self, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).parent / "holdfast"), "check"]
+        command = [str(programs_of(LINE) / "holdfast"), "check"]
         environment = {"FASTMCP_HOME": str(home), "PATH": "/usr/bin:/bin", **environment}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 

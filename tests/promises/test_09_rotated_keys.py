@@ -1,13 +1,13 @@
 """Promise 9: a key or the provider's client secret is rotated, replica by replica, and nobody signs in again."""
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
+from harness.environments import LINE, programs_of
 from harness.identity_provider import IdentityProvider
 from harness.oauth import OAuthClient, answer_parameters
 from harness.proxy_login import ProxyPerson
@@ -57,7 +57,7 @@ def give(replicas: Replicas, changes: dict[str, str]) -> None:
 
 
 def run_beside(server: ServerProcess, command: str) -> None:
-    program = Path(sys.executable).with_name("holdfast")
+    program = programs_of(LINE) / "holdfast"
     subprocess.run([program, command], env={"PATH": "/usr/bin:/bin", **server.environment}, check=True)
 
 
