@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 
-from mcp_holdfast.settings.problems import EXIT_CONFIG, ConfigurationError, Problem
-
 PROPAGATORS = "OTEL_PROPAGATORS"
 
 NEW_OBJECTS_BEFORE_A_COLLECTION = 10_000
@@ -30,9 +28,7 @@ def importing_libraries() -> Iterator[None]:
 
     Ends the process with exit status 78 where another FastMCP is installed, before that can fail in its own way.
     """
-    if problem := fastmcp_problem(version("fastmcp-slim")):
-        sys.stderr.write(f"Holdfast cannot start:\n{ConfigurationError([problem])}\n")
-        sys.exit(EXIT_CONFIG)
+    _refuse_other_releases(version("fastmcp-slim"))
     gc.set_threshold(NEW_OBJECTS_BEFORE_A_COLLECTION)
     os.environ.setdefault("PY_KEY_VALUE_DISABLE_BEARTYPE", "true")
     propagators = os.environ.pop(PROPAGATORS, None)
@@ -44,9 +40,13 @@ def importing_libraries() -> Iterator[None]:
             os.environ[PROPAGATORS] = propagators
 
 
-def fastmcp_problem(installed: str) -> Problem | None:
-    """What is wrong with a version of FastMCP; None where Holdfast runs on it."""
+def _refuse_other_releases(installed: str) -> None:
     if installed.startswith(FASTMCP):
-        return None
+        return
+    # Not before: most that comes here needs none of it.
+    from mcp_holdfast.settings import EXIT_CONFIG, ConfigurationError, Problem
+
+    what = f"{installed} is installed, and this release of Holdfast was not tried on it"
     remedy = "Install the packages of constraints.txt (FastMCP 3.4) or of constraints-fastmcp4.txt (FastMCP 4.0)"
-    return Problem("FastMCP", f"{installed} is installed, and this release of Holdfast was not tried on it", remedy)
+    sys.stderr.write(f"Holdfast cannot start:\n{ConfigurationError([Problem('FastMCP', what, remedy)])}\n")
+    sys.exit(EXIT_CONFIG)
