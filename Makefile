@@ -82,6 +82,13 @@ promises: dev ## try each promise in full; TARGET=stock puts stock FastMCP besid
 	@PATH="$(CURDIR)/$(venv):$$PATH" PROMISE_SCALE=$(SCALE) TARGET=$(TARGET) LINE=$(LINE) pytest --timeout=7200 \
 		tests/promises tests/integration/test_sealed_records.py $(PYTEST_ARGS)
 
+.PHONY: fastmcp4
+fastmcp4: dev ## try on FastMCP 4 what differs there, and its image; make promises LINE=fastmcp4 tries the promises
+	@PATH="$(CURDIR)/$(venv):$$PATH" LINE=fastmcp4 pytest tests/fastmcp4 tests/container/test_fastmcp4.py \
+		$(addprefix tests/integration/test_,$(addsuffix .py,$(on_fastmcp4))) $(PYTEST_ARGS)
+
+on_fastmcp4 = conversations stopping local_login identity_provider configured_clients several_hosts exasol_database
+
 .PHONY: chaos
 chaos: dev build ## kill the container KILLS times while clients work
 	@PATH="$(CURDIR)/$(venv):$$PATH" CHAOS_KILLS=$(KILLS) pytest tests/chaos $(PYTEST_ARGS)
