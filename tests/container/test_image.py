@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import trustme
 
 from container.conftest import RunToEnd
 from harness.container import HARDENED, docker
@@ -27,6 +28,9 @@ PACKAGES = "opt/holdfast/lib/python3.13/site-packages"
 RECORDS = "var/lib/dpkg/status.d"
 UNRECORDED = ("opt/holdfast/", f"{RECORDS}/")
 WRITTEN = {"etc/passwd", "etc/group", "etc/nsswitch.conf", "etc/ssl/certs/ca-certificates.crt"}
+SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|CREDENTIAL|_KEY|_PIN")
+PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/]{40}")
+OF_CREDENTIALS = {".netrc", ".npmrc", ".pypirc", ".docker", ".git", ".ssh", "pip.conf", "credentials", "shadow"}
 OF_THE_ENGINE = {".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf"}
 """What it mounts in each container."""
 
@@ -116,6 +120,22 @@ def test_nothing_of_the_build_shows_in_its_history(image: str) -> None:
     history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image)
     assert "ca-bundle" not in history
     assert "/src" not in history
+
+
+def test_no_secret_is_among_what_it_declares(config: dict[str, Any]) -> None:
+    names = {variable.partition("=")[0] for variable in config["Env"]} | config["Labels"].keys()
+    assert [name for name in names if SECRET.search(name.upper())] == []
+
+
+def test_no_private_key_or_credential_is_in_it(root: Path) -> None:
+    names = {path.relative_to(root) for path in root.rglob("*") if path.name in OF_CREDENTIALS}
+    assert names == set()
+    assert [path.relative_to(root) for path in files(root) if PRIVATE_KEY.search(path.read_bytes())] == []
+
+
+def test_a_private_key_would_be_noticed() -> None:
+    key = trustme.CA().private_key_pem.bytes()
+    assert PRIVATE_KEY.search(b"# here it is:\n" + key)
 
 
 def test_no_file_changes_who_runs_it(root: Path) -> None:

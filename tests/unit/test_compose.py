@@ -38,6 +38,20 @@ def nothing_runs_as_root(service: Service) -> bool:
     return service.get("user") not in {None, "root", "0"} if is_engine(service) else "user" not in service
 
 
+def nothing_of_the_host_is_shared(service: Service) -> bool:
+    """CIS Docker 5.6, 5.10, 5.16 to 5.18, 5.21, 5.31 and 5.32: no namespace, device or directory of the host."""
+    of_the_host = {"network_mode", "pid", "ipc", "uts", "userns_mode", "cgroup", "cgroup_parent", "devices"}
+    mounts = service.get("volumes", [])
+    return not of_the_host & service.keys() and all(
+        re.fullmatch(r"[a-z]+:/[\w/]+|\./[\w.]+:/[\w./]+:ro", str(mount)) for mount in mounts
+    )
+
+
+def its_health_is_looked_at(service: Service) -> bool:
+    """CIS Docker 5.27: the image's check is not turned off."""
+    return not service.get("healthcheck", {}).get("disable")
+
+
 def it_starts_again_after_a_crash(service: Service) -> bool:
     return bool(service.get("restart") == "unless-stopped")
 
@@ -97,6 +111,13 @@ BROKEN: list[tuple[Rule, Service, str, Any]] = [
     (nothing_runs_as_root, REDIS, "user", MISSING),
     (nothing_runs_as_root, REDIS, "user", "root"),
     (nothing_runs_as_root, WITH_REDIS, "user", "root"),
+    (nothing_of_the_host_is_shared, WITH_REDIS, "network_mode", "host"),
+    (nothing_of_the_host_is_shared, WITH_REDIS, "pid", "host"),
+    (nothing_of_the_host_is_shared, WITH_REDIS, "devices", ["/dev/fuse"]),
+    (nothing_of_the_host_is_shared, WITH_REDIS, "volumes", ["/var/run/docker.sock:/var/run/docker.sock"]),
+    (nothing_of_the_host_is_shared, WITH_REDIS, "volumes", ["./data:/data"]),
+    (nothing_of_the_host_is_shared, WITH_REDIS, "volumes", [{"type": "bind", "source": "/etc", "target": "/data"}]),
+    (its_health_is_looked_at, WITH_REDIS, "healthcheck", {"disable": True}),
     (it_starts_again_after_a_crash, REDIS, "restart", MISSING),
     (it_starts_again_after_a_crash, REDIS, "restart", "no"),
     (it_may_end_before_it_is_killed, WITH_REDIS, "stop_grace_period", MISSING),
