@@ -14,6 +14,7 @@ PROCESSES ?= 6
 ENGINE_SCALE ?= 10
 FAULT_SECONDS ?= 30
 COOL_DOWN ?= 7
+SOAK_MINUTES ?= 30
 
 .PHONY: help
 help: ## list the targets
@@ -114,6 +115,10 @@ engines: dev ## try all promises that do not depend on files with each engine, a
 .PHONY: bench
 bench: dev ## measure everything beside the stock stack; BENCH_ARGS=--quick takes 3 minutes and writes nothing
 	@$(venv)/python -m bench $(BENCH_ARGS)
+
+.PHONY: soak
+soak: dev build ## load the image with everything for SOAK_MINUTES, restart it, and see whether anything grows
+	@$(venv)/python -m bench.soak --minutes $(SOAK_MINUTES)
 
 .PHONY: bench-image
 bench-image: dev ## measure the images beside the stock recipe

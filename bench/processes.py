@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from harness.server import ServerProcess
 
@@ -40,13 +41,30 @@ def cpu_seconds(leader: int) -> float:
     return ticks / TICKS
 
 
-def proportional_bytes(leader: int) -> float:
-    """The memory of all processes of a session; a page that several share counts once in all (proc_pid_smaps(5))."""
+def proportional_bytes(leader: int, kind: Literal["Pss", "Pss_Anon"] = "Pss") -> float:
+    """The memory of all processes of a session; a page that several share counts once in all (proc_pid_smaps(5)).
+
+    `Pss_Anon` leaves out what belongs to files, such as libraries, which other sessions may share.
+    """
     total = 0
     for process in processes_of(leader):
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-        total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        total += next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:"))
     return 1024.0 * total
+
+
+def descriptors(leader: int) -> int:
+    """How many files and sockets all processes of a session have open."""
+    return sum(_entries(f"/proc/{process}/fd") for process in processes_of(leader))
+
+
+def threads(leader: int) -> int:
+    """How many threads all processes of a session have."""
+    return sum(_entries(f"/proc/{process}/task") for process in processes_of(leader))
+
+
+def _entries(directory: str) -> int:
+    return sum(1 for _ in Path(directory).iterdir())
 
 
 def connections_of(leader: int, port: int) -> list[int]:

@@ -54,9 +54,13 @@ def sections(found: Mapping[str, Result], machines: Mapping[str, str]) -> Iterab
 @cache
 def machine() -> str:
     """What it was measured on and with; both environments have the packages of constraints.txt."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
-    cores = len(os.sched_getaffinity(0))
     script = f"import importlib.metadata as m; print(*(p + ' ' + m.version(p) for p in {PACKAGES}), sep=', ')"
     versions = subprocess.run([stock_python(), "-c", script], check=True, capture_output=True, text=True).stdout.strip()
-    return f"{model}, {cores} cores. Linux {platform.release()}, Python {platform.python_version()}. {versions}."
+    return f"{hardware()}, Python {platform.python_version()}. {versions}."
+
+
+def hardware() -> str:
+    """The processor and the kernel."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+    return f"{model}, {len(os.sched_getaffinity(0))} cores. Linux {platform.release()}"

@@ -1,0 +1,85 @@
+"""Whether something grows: from samples alone, so that a leak can be planted in them."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from bench.result import Verdict
+
+JUDGED_FROM = 1 / 3
+"""The share of the time after which memory is warm, and as much expires as is added."""
+
+FEWEST_POINTS = 5
+
+TEMPORARY_FILES_OF_A_KILL = 4
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How much a series may grow in the time that is judged: so much, or such a share of its median if that is more."""
+
+    unit: str
+    absolute: float
+    relative: float
+
+    def of(self, values: Sequence[float]) -> float:
+        return max(self.absolute, self.relative * statistics.median(values))
+
+
+TOLERANCES: Mapping[str, Tolerance] = {
+    "memory": Tolerance("MB", 2, 0.02),
+    "file descriptors": Tolerance("", 2, 0),
+    "threads": Tolerance("", 2, 0),
+    "files": Tolerance("", 20, 0.2),
+    "CPU time": Tolerance("ms a request", 0.5, 0.15),
+    # What else goes on on the machine is in these, too.
+    "tool call": Tolerance("ms", 1, 0.3),
+    "refresh": Tolerance("ms", 1, 0.3),
+    "sign-in": Tolerance("ms", 5, 0.3),
+}
+
+
+def verdicts(name: str, found: Mapping[str, Any]) -> list[Verdict]:
+    """Judge what was found of a server, in the form of `Watched.as_json`."""
+    judged = [
+        growth_verdict(f"{name}, {series}", found["series"].get(series, []), tolerance)
+        for series, tolerance in TOLERANCES.items()
+    ]
+    kills = len(found["restarts"]) / 2
+    left = found["series"]["temporary files"][-1][1]
+    return [
+        *judged,
+        Verdict(
+            f"{name}, temporary files that kills left", "at most", math.ceil(kills) * TEMPORARY_FILES_OF_A_KILL, [left]
+        ),
+        Verdict(f"{name}, wrong answers", "at most", 0, [len(found["wrong"])]),
+    ]
+
+
+def growth_verdict(what: str, points: Sequence[tuple[float, float]], tolerance: Tolerance) -> Verdict:
+    """One that is missed where too little was measured."""
+    judged = points_judged(points)
+    if len(judged) < FEWEST_POINTS:
+        return Verdict(f"{what}: measurements", "at least", FEWEST_POINTS, [len(judged)])
+    bound = tolerance.of([value for _, value in judged])
+    return Verdict(f"{what}: growth", "at most", round(bound, 2), [growth(judged)], tolerance.unit)
+
+
+def points_judged(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those after the time in which it may grow."""
+    if not points:
+        return []
+    begin = JUDGED_FROM * points[-1][0]
+    return [(minute, value) for minute, value in points if minute >= begin]
+
+
+def growth(points: Sequence[tuple[float, float]]) -> float:
+    """By how much the values grow from the first to the last of these points: the Theil-Sen slope, times their span.
+
+    That is the median of the slopes between all pairs of points, which single points far off do not change.
+    """
+    slopes = [(later - earlier) / (end - begin) for (begin, earlier), (end, later) in combinations(points, 2)]
+    return statistics.median(slopes) * (points[-1][0] - points[0][0])

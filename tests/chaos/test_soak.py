@@ -1,0 +1,141 @@
+"""`make soak`, cut short: all of it works, and what it would judge in half an hour is judged rightly."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench.soak.drawing import draw
+from bench.soak.judging import TOLERANCES, verdicts
+from bench.soak.load import Notes
+from bench.soak.servers import RESTARTED, STEADY, AsProcess, Soaked, as_processes
+from bench.soak.watching import Watched, watch
+
+SECONDS = 10.0
+RESTARTS = 2
+EVERYTHING = {"register", "authorize", "sign in", "redeem", "open", "call", "refresh", "close", "revoke"}
+
+MINUTES = 30
+LEVEL = 100.0
+BY_NOISE = 0.01
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> list[Watched]:
+    with as_processes(tmp_path_factory.mktemp("soak")) as servers:
+        return watch(
+            servers, seconds=SECONDS, restarts=RESTARTS, every=1, progress=print, is_enough=everything_happened
+        )
+
+
+def everything_happened(watched: Watched) -> bool:
+    return watched.notes.answers.keys() >= EVERYTHING and TOLERANCES.keys() <= watched.series.keys()
+
+
+@pytest.fixture(scope="module")
+def found(watched: list[Watched]) -> dict[str, Any]:
+    """What would be written, as it is read again."""
+    read: dict[str, Any] = json.loads(json.dumps({one.soaked.name: one.as_json() for one in watched}))
+    return read
+
+
+@pytest.mark.parametrize("name", [STEADY, RESTARTED])
+def test_clients_do_everything_and_nothing_goes_wrong(found: dict[str, Any], name: str) -> None:
+    assert found[name]["wrong"] == []
+    assert set(found[name]["answers"]) == EVERYTHING
+
+
+def test_one_server_is_restarted_and_the_other_always_answers(found: dict[str, Any]) -> None:
+    assert len(found[RESTARTED]["restarts"]) == RESTARTS
+    assert found[RESTARTED]["later"] > 0
+    assert found[STEADY]["restarts"] == []
+    assert found[STEADY]["later"] == 0
+
+
+@pytest.mark.parametrize("name", [STEADY, RESTARTED])
+def test_everything_that_is_judged_was_measured(found: dict[str, Any], name: str) -> None:
+    for series in TOLERANCES:
+        values = [value for _, value in found[name]["series"][series]]
+        assert values, series
+        assert min(values) >= 0, series
+
+
+def test_the_plot_shows_every_series(found: dict[str, Any], tmp_path: Path) -> None:
+    draw(found, tmp_path / "soak.svg")
+    drawn = (tmp_path / "soak.svg").read_text()
+    assert all(text in drawn for text in (*TOLERANCES, STEADY, RESTARTED))
+
+
+def level(minute: float) -> float:
+    """What does not grow, but is never quite the same."""
+    return LEVEL * (1 + BY_NOISE * math.sin(37 * minute))
+
+
+def saw(minute: float) -> float:
+    """What grows from each restart to the next."""
+    return LEVEL * (1 + 0.1 * (minute % 1.5))
+
+
+def warming_up(minute: float) -> float:
+    """What grows in the first minutes."""
+    return level(minute) - max(0.0, LEVEL * 0.5 * (1 - minute / 8))
+
+
+def leak(minute: float) -> float:
+    """What has doubled after 25 minutes."""
+    return level(minute) + minute * LEVEL * 0.04
+
+
+def soaked(value: Callable[[float], float], *, series: str = "", leaked: Callable[[float], float] = level) -> Any:
+    minutes = [number / 6 for number in range(MINUTES * 6)]
+    measured = {
+        name: [(minute, (leaked if name == series else value)(minute)) for minute in minutes] for name in TOLERANCES
+    }
+    return {"restarts": [], "wrong": [], "series": {**measured, "temporary files": [(MINUTES, 0)]}}
+
+
+def missed(found: Any) -> list[str]:
+    return [verdict.what for verdict in verdicts("a server", found) if not verdict.is_met]
+
+
+@pytest.mark.parametrize("value", [level, saw, warming_up])
+def test_what_does_not_grow_in_the_long_run_is_let_pass(value: Callable[[float], float]) -> None:
+    assert missed(soaked(value)) == []
+
+
+@pytest.mark.parametrize("series", TOLERANCES)
+def test_a_leak_is_noticed(series: str) -> None:
+    assert missed(soaked(level, series=series, leaked=leak)) == [f"a server, {series}: growth"]
+
+
+def test_a_leak_beneath_restarts_is_noticed() -> None:
+    assert missed(soaked(level, series="memory", leaked=lambda minute: saw(minute) + minute)) == [
+        "a server, memory: growth"
+    ]
+
+
+@pytest.mark.parametrize("series", TOLERANCES)
+def test_what_was_not_measured_is_not_taken_for_good(series: str) -> None:
+    found = soaked(level)
+    del found["series"][series]
+    assert missed(found) == [f"a server, {series}: measurements"]
+
+
+def test_a_wrong_answer_and_files_left_behind_are_noticed() -> None:
+    found = soaked(level)
+    found["wrong"].append("refresh: 401")
+    found["series"]["temporary files"] = [(MINUTES, 1)]
+    assert missed(found) == ["a server, temporary files that kills left", "a server, wrong answers"]
+
+
+def test_silence_is_wrong_unless_a_restart_explains_it(tmp_path: Path) -> None:
+    soaked = Soaked("a server", AsProcess(tmp_path), tmp_path)
+    notes = Notes(soaked)
+    notes.not_answered("call", "503")
+    assert notes.wrong == ["call: 503, and no restart explains it"]
+    soaked.began = time.monotonic()
+    notes.not_answered("call", "503")
+    assert (len(notes.wrong), notes.later) == (1, 1)
