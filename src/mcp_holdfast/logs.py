@@ -50,7 +50,7 @@ CREDENTIALS = re.compile(r"(://)[^/\s@\"']+@")
 TOKENS = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*|\bholdfast_[0-9a-f]{64}\b")
 """JWTs (RFC 7519), and bearer tokens of machines."""
 
-MADE_UP = re.compile(r"(?<![\w-])(?![a-z_]+\b|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b)[\w-]{32,}")
+MADE_UP = re.compile(r"(?<![\w-])(?!([a-z_]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})(?![\w-]))[\w-]{32,}")
 """What a random generator gives for a code, a state or a secret; not the id of a client, nor a long word."""
 
 

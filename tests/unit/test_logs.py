@@ -10,6 +10,8 @@ from mcp_holdfast import logs
 from mcp_holdfast.auth.machine_tokens import PREFIX
 
 CODE = "xtFjepRyweuvjhEEAeIcHu-vWZ5tqHplLX3Vmhzl4_Y"
+BEGINS_AS_A_WORD = "ab_c-" + CODE[5:]
+BEGINS_AS_AN_ID = "123e4567-e89b-12d3-a456-426614174000-" + CODE[:7]
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl-_"
 TOKEN = f"{PREFIX}{'5e' * 32}"
 
@@ -36,6 +38,8 @@ def written(formatter: logging.Formatter, message: str, logger: str = "fastmcp.s
     [
         (f"Authorization code not found: {CODE}", CODE),
         (f"Forwarding to client callback for transaction {CODE}", CODE),
+        (f"Generated proxy PKCE for transaction {BEGINS_AS_A_WORD} (forwarding)", BEGINS_AS_A_WORD),
+        (f"Generated proxy PKCE for transaction {BEGINS_AS_AN_ID} (forwarding)", BEGINS_AS_AN_ID),
         (f"HTTP Request: GET https://idp.example/tokeninfo?access_token={JWT[:12]}x", JWT[:12]),
         ("callback https://app.example/cb?code=4%2F0AbC&state=a%20b here", "4%2F0AbC"),
         (f"token is {JWT}", JWT),
