@@ -5,28 +5,23 @@ from collections import defaultdict
 from collections.abc import Mapping
 from heapq import nlargest
 
-from harness.server import ServerProcess
-
 TOLD = re.compile(r"^import time: +(\d+) \| +\d+ \| +(\S+)$", re.MULTILINE)
 """Microseconds without those of what a module imports itself, and its name."""
+
+PROFILED = {"PYTHONPROFILEIMPORTTIME": "1"}
+"""The environment of a server that is to tell."""
 
 MOST = 20
 
 
-def profiled_start(server: ServerProcess) -> dict[str, float]:
-    """Start a server once with CPython's own report; returns the milliseconds of each top-level package."""
-    server.environment["PYTHONPROFILEIMPORTTIME"] = "1"
-    try:
-        server.start()
-    finally:
-        server.stop()
-        del server.environment["PYTHONPROFILEIMPORTTIME"]
+def imported(output: str) -> dict[str, float]:
+    """The milliseconds of each top-level package, from what a server printed that was started with PROFILED."""
     packages: dict[str, float] = defaultdict(float)
-    for microseconds, module in TOLD.findall(server.output()):
+    for microseconds, module in TOLD.findall(output):
         packages[module.partition(".")[0]] += int(microseconds) / 1000
     if not packages:
-        raise RuntimeError(f"it has not told what it imports:\n{server.output()}")
-    return packages
+        raise RuntimeError(f"it has not told what it imports:\n{output}")
+    return dict(packages)
 
 
 def import_table(found: Mapping[str, Mapping[str, float]]) -> list[list[str]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import PROGRAMS
-from bench.imports import import_table, profiled_start
+from bench.imports import PROFILED, import_table, imported
 from bench.processes import confine, cpu_seconds, processors
 from bench.result import Progress, Result, Scale, Verdict
 from harness.server import Server, ServerProcess
@@ -89,6 +89,12 @@ def one_start(server: ServerProcess) -> dict[str, float]:
         server.stop()
 
 
+def imports_of(server: ServerProcess) -> dict[str, float]:
+    server.environment.update(PROFILED)
+    one_start(server)
+    return imported(server.output())
+
+
 def is_ready(server: ServerProcess) -> bool:
     """Ask it at little cost: what asks shares the machine with what is measured."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
@@ -119,15 +125,15 @@ def measure(scale: Scale, progress: Progress) -> Result:
                     if number or share < 1:
                         found[f"{share:g}"][name].append(taken)
         progress("imports")
-        imported = {name: dict(profiled_start(server)) for name, server in servers(directory).items()}
-    return result(found, imported)
+        packages = {name: imports_of(server) for name, server in servers(directory).items()}
+    return result(found, packages)
 
 
 def median(rounds: Sequence[dict[str, float]], what: str) -> float:
     return statistics.median(taken[what] for taken in rounds)
 
 
-def result(found: Found, imported: Mapping[str, Mapping[str, float]]) -> Result:
+def result(found: Found, packages: Mapping[str, Mapping[str, float]]) -> Result:
     def ratio(share: str) -> float:
         pairs = zip(found[share][EXASOL_OURS], found[share][EXASOL_STOCK], strict=True)
         return statistics.median(ours["ready s"] / stock["ready s"] for ours, stock in pairs)
@@ -145,5 +151,5 @@ def result(found: Found, imported: Mapping[str, Mapping[str, float]]) -> Result:
         Verdict("the same, 0.25 CPU", "at most", 0.6, [ratio("0.25")]),
         Verdict("CPU time of a start, more than a bare FastMCP server", "at most", 0.3, [added], "s"),
     ]
-    raw: dict[str, Any] = {"starts": {share: dict(of) for share, of in found.items()}, "imports ms": imported}
-    return Result("Start", (__doc__ or "").partition("\n\n")[2], verdicts, [rows, import_table(imported)], raw)
+    raw: dict[str, Any] = {"starts": {share: dict(of) for share, of in found.items()}, "imports ms": packages}
+    return Result("Start", (__doc__ or "").partition("\n\n")[2], verdicts, [rows, import_table(packages)], raw)
