@@ -56,7 +56,7 @@ class Result:
     raw: Any = field(repr=False)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**vars(self), "verdicts": [asdict(verdict) for verdict in self.verdicts]}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
