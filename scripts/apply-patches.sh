@@ -30,7 +30,7 @@ targets() {
 series() {
 	for patch in $(listed); do
 		file=$(targets "$patch" | head -n 1)
-		[ ! -d "$site_packages/${file%%/*}" ] || echo "$patch"
+		[ ! -e "$site_packages/${file%%/*}" ] || echo "$patch"
 	done
 }
 

@@ -38,7 +38,7 @@ class Patch:
 
     @property
     def package(self) -> str:
-        """What it changes, as Python imports it."""
+        """What it changes: a directory or a module of the installed packages."""
         return self.targets[0].parts[0]
 
 
@@ -69,8 +69,13 @@ def run_patch(tree: Path, patch: Patch, *options: str) -> None:
 def copy_unpatched(tree: Path) -> Path:
     """Copy the patched packages as their wheels install them."""
     patches = read_series()
-    for package in {target.parts[0] for patch in patches for target in patch.targets}:
-        shutil.copytree(SITE_PACKAGES / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in {patch.package for patch in patches}:
+        installed = SITE_PACKAGES / package
+        if installed.is_dir():
+            shutil.copytree(installed, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            tree.mkdir(parents=True, exist_ok=True)
+            shutil.copy(installed, tree)
     for patch in reversed(patches):
         run_patch(tree, patch, "--reverse")
     return tree
