@@ -40,6 +40,7 @@ from mcp_holdfast.http.measuring import Measuring, SessionCount
 from mcp_holdfast.http.methods import RefusedHead
 from mcp_holdfast.http.origins import CrossOrigin
 from mcp_holdfast.http.outage import OutageAnswer
+from mcp_holdfast.http.paths import OwnPaths
 from mcp_holdfast.http.provider_wait import ProviderWait
 from mcp_holdfast.http.stopping import Stopping, UntilTheStop
 from mcp_holdfast.http.tracing import Traced
@@ -263,7 +264,8 @@ def _in_front_of(application: ASGIApp, plan: Plan, opened: OpenStore) -> ASGIApp
             sessions=SessionCount(partial(opened.backend.count, SESSIONS, at_most=MOST_SESSIONS_COUNTED)),
         )
     is_https = any(url.startswith("https://") for url in urls)
-    return SecurityHeaders(application, callback_path=callback_path, is_https=is_https)
+    application = SecurityHeaders(application, callback_path=callback_path, is_https=is_https)
+    return OwnPaths(application, mcp_path=MCP_PATH, callback_path=callback_path)
 
 
 def _application(

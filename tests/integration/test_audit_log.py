@@ -151,6 +151,13 @@ def test_what_is_refused_is_told_with_its_reason(client: OAuthClient, events: Ev
     assert max(len(str(value)) for event in events() for value in event.values()) <= 200
 
 
+def test_nobody_is_said_to_have_signed_in_who_has_not(client: OAuthClient, events: Events) -> None:
+    for path in ("/authorize/", "/signin/"):
+        client.http.get(path, params={"client_id": "somebody-elses", "code": "x"})
+    told = events()
+    assert [event["result"] for event in told] == ["refused"] * len(told)
+
+
 def test_a_token_of_a_machine_that_is_not_good_is_told(server: Server, client: OAuthClient, events: Events) -> None:
     assert holdfast(server, "tokens", "revoke", "lost").returncode == 0
     refused = [*(TOKENS[name] for name in ("old", "lost")), made_up_token(), "holdfast_"]

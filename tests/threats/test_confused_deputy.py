@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
@@ -35,6 +36,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     yield Site(server.start(), provider)
     server.stop()
     provider.stop()
+
+
+def test_who_never_was_at_the_identity_provider_leaves_nothing_here(site: Site) -> None:
+    def kept() -> set[Path]:
+        records = Path(site.server.environment["FASTMCP_HOME"], "oauth-proxy").glob("*/*.json")
+        return {record for record in records if "leases" not in record.parent.name}
+
+    before = kept()
+    for end in ("", "/", "%0A"):
+        answer = httpx.get(f"{site.server.url}/auth/callback{end}", params={"code": "made-up", "state": "made-up"})
+        assert answer.status_code == 400
+    assert kept() == before
 
 
 def test_a_token_of_the_identity_provider_is_none_of_ours(site: Site) -> None:

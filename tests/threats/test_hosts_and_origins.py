@@ -161,6 +161,14 @@ def test_no_header_moves_a_link(http: httpx.Client, header: str) -> None:
     assert f"https://{PUBLIC}/.well-known/" in challenge
 
 
+@pytest.mark.parametrize("path", ["/mcp", "/token", "/register", "/revoke", "/authorize", "/signin"])
+@pytest.mark.parametrize("end", ["/", "//", "%0A", "%0A/"])
+def test_our_paths_are_the_same_however_they_end(http: httpx.Client, path: str, end: str) -> None:
+    for method in ("GET", "POST"):
+        plain, other = (http.request(method, f"{written}?code=x") for written in (path, path + end))
+        assert (other.status_code, other.headers.get("location")) == (plain.status_code, None)
+
+
 def test_the_log_says_who_was_refused(server: Server, http: httpx.Client) -> None:
     http.get("/", headers={"Host": "attacker.example"})
     http.post("/mcp", headers={"Origin": FOREIGN})
