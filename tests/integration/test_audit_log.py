@@ -158,6 +158,18 @@ def test_nobody_is_said_to_have_signed_in_who_has_not(client: OAuthClient, event
     assert [event["result"] for event in told] == ["refused"] * len(told)
 
 
+@pytest.mark.parametrize("own", ["code=x", "error=access_denied"])
+def test_what_became_of_a_sign_in_is_not_for_the_client_to_say(
+    client: OAuthClient, person: Person, events: Events, own: str
+) -> None:
+    address = f"{REDIRECT_URI}?{own}"
+    client.register(redirect_uris=[address]).raise_for_status()
+    client.authorize(redirect_uri=address, response_type="token")
+    person.approve(client.authorize(redirect_uri=address).headers["location"])
+    told = [event["event"] for event in events()]
+    assert told == ["registered", "authorization_refused", "authorization_asked", "signed_in"]
+
+
 def test_a_token_of_a_machine_that_is_not_good_is_told(server: Server, client: OAuthClient, events: Events) -> None:
     assert holdfast(server, "tokens", "revoke", "lost").returncode == 0
     refused = [*(TOKENS[name] for name in ("old", "lost")), made_up_token(), "holdfast_"]

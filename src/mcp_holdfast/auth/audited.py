@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from fastmcp.server.auth.auth import OAuthProvider
 from fastmcp.server.auth.oauth_proxy import OAuthProxy
@@ -75,15 +75,18 @@ class _Watched:
 
     def _sent_on(self, location: str) -> None:
         """Tell of a redirect: back to the client, with a code or an error, or on to where the person signs in."""
-        query, host = parse_qs(urlsplit(location).query), Destination(location).host
-        if "code" in query:
-            audit.record("signed_in", host=host)
-        elif query.get("error") == [ACCESS_DENIED]:
-            audit.record("denied", host=host)
-        elif "error" in query:
-            audit.record("authorization_refused", reason=query["error"][0], host=host)
-        elif self._path == AUTHORIZATION:
-            audit.record("authorization_asked")
+        host = Destination(location).host
+        # The address of a client may have parameters of these names, too: those of the answer come after them.
+        told = [given for given in parse_qsl(urlsplit(location).query) if given[0] in {"code", "error"}]
+        match told[-1:]:
+            case [("code", _)]:
+                audit.record("signed_in", host=host)
+            case [("error", error)] if error == ACCESS_DENIED:
+                audit.record("denied", host=host)
+            case [("error", error)]:
+                audit.record("authorization_refused", reason=error, host=host)
+            case _ if self._path == AUTHORIZATION:
+                audit.record("authorization_asked")
 
     def _refused(self, event: audit.Event, error: str | None) -> None:
         if error == UNAUTHENTICATED:
