@@ -156,6 +156,7 @@ def test_nobody_is_said_to_have_signed_in_who_has_not(client: OAuthClient, event
         client.http.get(path, params={"client_id": "somebody-elses", "code": "x"})
     told = events()
     assert [event["result"] for event in told] == ["refused"] * len(told)
+    assert [event for event in told if "host" in event] == []
 
 
 @pytest.mark.parametrize("own", ["code=x", "error=access_denied"])

@@ -131,7 +131,7 @@ async def _parameters_of(http: Request) -> Parameters:
 
 def _host_of(uri: str) -> str:
     try:
-        return Destination(uri).host
+        return Destination(uri).host if uri else ""
     except ValueError:
         return ""
 
