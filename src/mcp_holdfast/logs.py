@@ -1,5 +1,6 @@
 """One event a line, in plain words with its fields; JSON where LOG_FORMAT=json. What opens anything is left out."""
 
+import json
 import logging
 import re
 from typing import Any
@@ -10,10 +11,6 @@ from mcp_holdfast import audit, outage
 
 SHOWN_ONCE = "mcp_holdfast.shown_once"
 FIELDS_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
-
-
-# Strangers choose some of what is logged; they must not begin lines of their own (CWE-117).
-ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {0x2028: r"\u2028", 0x2029: r"\u2029"}
 
 
 QUOTES_WHAT_IS_SENT = (
@@ -43,6 +40,7 @@ LOGS_CODES = (
 """Libraries that tell which code, state or session a line is about; what a payload logs itself may be as long."""
 
 LEFT_OUT = "***"
+BEHIND_A_BAR = "| "
 QUERY = re.compile(r"""\?[\w.%~-]+=[^\s"'<>)\]\\]*""")
 """Of a URL: codes, states, and at some identity providers access tokens are in there."""
 
@@ -92,8 +90,27 @@ class WithoutNeedlessTraceback(logging.Filter):
         return True
 
 
+def visible(text: str) -> str:
+    """Text with everything escaped that is not simply visible, such as line breaks and changes of direction.
+
+    Strangers choose some of what is logged; they must not begin lines of their own, or have a terminal hide or forge
+    one (CWE-117, CWE-150).
+    """
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    if character.isprintable():
+        return character
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 class TextFormatter(logging.Formatter):
-    """`2026-11-21T12:00:00 INFO message field=value`."""
+    """`2026-11-21T12:00:00 INFO message field=value`, and after it the lines of a traceback, each behind a bar.
+
+    A traceback ends with what an exception says, which may hold what somebody sent.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
@@ -101,17 +118,31 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         fields = {name: value for name, value in vars(record).items() if name not in FIELDS_OF_EVERY_RECORD}
         line = " ".join([super().formatMessage(record), *(f"{name}={value!s}" for name, value in fields.items())])
-        return line.translate(ESCAPED)
+        # Not the other way round: behind what stands for a line break a token would not look like one.
+        return visible(without_secrets(line, record.name))
 
     def format(self, record: logging.LogRecord) -> str:
-        return without_secrets(super().format(record), record.name)
+        message, *traceback = super().format(record).split("\n")
+        quoted = [f"{BEHIND_A_BAR}{visible(without_secrets(line, record.name))}" for line in traceback]
+        return "\n".join([message, *quoted])
 
 
 class JsonLines(JsonFormatter):
     """An object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return without_secrets(super().format(record), record.name)
+        # Text by text: of a whole line, what is left out could begin in the middle of an escape.
+        return json.dumps(_without_secrets_in(json.loads(super().format(record)), record.name))
+
+
+def _without_secrets_in(value: Any, logger: str) -> Any:
+    if isinstance(value, str):
+        return without_secrets(value, logger)
+    if isinstance(value, list):
+        return [_without_secrets_in(item, logger) for item in value]
+    if isinstance(value, dict):
+        return {without_secrets(name, logger): _without_secrets_in(item, logger) for name, item in value.items()}
+    return value
 
 
 def configuration(level: str, style: str, *, audits: bool = True) -> dict[str, Any]:

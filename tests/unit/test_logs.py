@@ -44,6 +44,10 @@ def written(formatter: logging.Formatter, message: str, logger: str = "fastmcp.s
         ("callback https://app.example/cb?code=4%2F0AbC&state=a%20b here", "4%2F0AbC"),
         (f"token is {JWT}", JWT),
         (f"token is {TOKEN}", TOKEN),
+        (f"token is for-{JWT}", JWT),
+        (f"token is\n{JWT}", JWT),
+        (f"token is\t{TOKEN}", TOKEN),
+        (f"code is\n{CODE}", CODE),
         ("connecting to redis://user:p%40ss@engine:6379/0", "p%40ss"),
     ],
 )
@@ -87,6 +91,33 @@ def test_a_line_of_json_stays_one() -> None:
     )
     assert line["message"] == '"quoted": "https://***@host/?***", ***'
     assert line["reason"] == ["***", {"x": "***"}]
+
+
+def test_a_line_of_json_stays_one_whatever_stands_before_what_is_left_out(formatter: logging.Formatter) -> None:
+    for before in ("\n", "\t", '"', "\\", "\u2028", "\ud800"):
+        line = written(formatter, f"{before}{CODE} {before}{JWT} {before}{TOKEN}")
+        assert line.count(logs.LEFT_OUT) == 3
+        if isinstance(formatter, logs.JsonLines):
+            assert json.loads(line)["message"] == f"{before}*** {before}*** {before}***"
+
+
+def test_an_exception_begins_no_lines_of_its_own(formatter: logging.Formatter) -> None:
+    made_up = '{"logger": "mcp_holdfast.audit", "event": "signed_in"}'
+    traceback = f"Traceback (most recent call last):\nValueError: x\n{made_up}\r{made_up}\x1b[2J"
+    first, *others = written(formatter, "failed", exc_text=traceback).splitlines()
+    assert "failed" in first
+    assert [line for line in others if not line.startswith("| ")] == []
+    assert "\x1b" not in "".join([first, *others])
+
+
+def test_nothing_in_a_line_turns_or_hides_the_rest_of_it(formatter: logging.Formatter) -> None:
+    unseen = "\u202e\u2066\u200b\ufeff\u00ad\x1b\x9b\x7f\U000e0041"
+    line = written(formatter, f"Größe 5 {unseen}", reason=unseen)
+    assert "5 " in line
+    if isinstance(formatter, logs.TextFormatter):
+        assert line.isprintable()
+        assert "Größe" in line
+        assert r"\u202e" in line
 
 
 @pytest.mark.parametrize("logger", ["httpcore.http11", "botocore.auth", "sse_starlette.sse", "pymongo.command"])
