@@ -45,8 +45,10 @@ QUERY = re.compile(r"""\?[\w.%~-]+=[^\s"'<>)\]\\]*""")
 """Of a URL: codes, states, and at some identity providers access tokens are in there."""
 
 CREDENTIALS = re.compile(r"(://)[^/\s@\"']+@")
-TOKENS = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*|\bholdfast_[0-9a-f]{64}\b")
-"""JWTs (RFC 7519), and bearer tokens of machines."""
+TOKENS = re.compile(r"(?<![\w-])(?=[\w-]++\.[\w-]++\.)([\w-]*-)?eyJ[\w-]+\.[\w-]+\.[\w-]*|\bholdfast_[0-9a-f]{64}\b")
+"""JWTs (RFC 7519), and bearer tokens of machines. What has no two dots is passed over at once: strangers choose some of
+the text, and of one that has many beginnings each would else be followed to its end.
+"""
 
 MADE_UP = re.compile(r"(?<![\w-])(?!([a-z_]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})(?![\w-]))[\w-]{32,}")
 """What a random generator gives for a code, a state or a secret; not the id of a client, nor a long word."""

@@ -120,6 +120,13 @@ def test_nothing_in_a_line_turns_or_hides_the_rest_of_it(formatter: logging.Form
         assert r"\u202e" in line
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("piece", ["eyJ-", "-eyJ", "eyJa.", "a.", "://", "?a", "?a=", "holdfast_", "a_", "Ab-"])
+def test_a_long_text_is_looked_through_in_no_time(formatter: logging.Formatter, piece: str) -> None:
+    """Strangers choose some of what is logged; following each beginning to the end of the text would take minutes."""
+    assert written(formatter, piece * 50_000)
+
+
 @pytest.mark.parametrize("logger", ["httpcore.http11", "botocore.auth", "sse_starlette.sse", "pymongo.command"])
 def test_what_libraries_quote_of_requests_is_passed_over(logger: str) -> None:
     passes = logs.WithoutQuotations().filter

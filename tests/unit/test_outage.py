@@ -126,6 +126,11 @@ class TestAnswer:
         (record,) = (record for record in caplog.records if record.name == "mcp_holdfast.http.outage")
         assert record.__dict__["reference"] in response.text
 
+    async def test_a_stranger_makes_no_long_lines_in_the_log(self, caplog: pytest.LogCaptureFixture) -> None:
+        assert (await ask(failing(crash), f"/{'x' * 60_000}")).status_code == 503
+        (record,) = [record for record in caplog.records if record.message == "answered 503"]
+        assert len(vars(record)["path"]) == 200
+
     @pytest.mark.parametrize("accept", ["", "*/*", "application/json", "application/json, text/html;q=0.5"])
     async def test_machines_get_json(self, accept: str) -> None:
         response = await ask(failing(lambda: PlainTextResponse("no", 500)), "/authorize", Accept=accept)

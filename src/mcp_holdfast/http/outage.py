@@ -31,6 +31,8 @@ ALREADY_LATER = frozenset({429, 503})
 FAILURES_BEHIND_THE_LOGIN = frozenset({401, 403, 500})
 """What a failed check of a token becomes; the payload's other answers are its own."""
 
+LONGEST_LOGGED = 200
+
 DESCRIPTION = "The server cannot reach what it needs right now. Nothing is lost: send the same request again."
 
 
@@ -93,7 +95,7 @@ class OutageAnswer:
         return status >= 400 and status not in ALREADY_LATER
 
     def _later(self, scope: Scope, causes: str) -> Response:
-        noted = {"path": scope["path"], "causes": causes}
+        noted = {"path": scope["path"][:LONGEST_LOGGED], "causes": causes}
         if self._is_for_people(scope) and prefers_html(scope):
             noted["reference"] = new_reference()
             response: Response = error_page(
