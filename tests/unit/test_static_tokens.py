@@ -203,6 +203,8 @@ class TestWhoIsLetIn:
         assert await login.verify_token(GOOD) is not None
         assert await login.verify_token(OTHER) is None
         assert await login.verify_token("holdfast_") is None
+        for mistaken in (f" {GOOD}", f"\t{GOOD}", f'"{GOOD}"', f"Bearer {GOOD}", f"{GOOD},{OTHER}", GOOD.upper()):
+            assert await login.verify_token(mistaken) is None
         assert login.seen == []
         assert await login.verify_token("theirs") is not None
         assert login.seen == ["theirs"]

@@ -16,7 +16,7 @@ from mcp_holdfast.settings import Problem, TokenSettings
 
 SETTING = "HOLDFAST_TOKENS"
 PREFIX = "holdfast_"
-"""Tells programs that look for secrets which ones are ours; what begins with it goes to no identity provider."""
+"""Tells programs that look for secrets which ones are ours; what has it in it goes to no identity provider."""
 
 TOKEN = re.compile(r"holdfast_[0-9a-f]{64}")
 REVOKED = "holdfast_revoked_tokens"
