@@ -14,6 +14,7 @@ from mcp_holdfast.app import plan
 from mcp_holdfast.auth import allow_lists
 from mcp_holdfast.auth.allow_lists import AllowLists, let_in_only_allowed
 from mcp_holdfast.auth.claims import ENTRA, GOOGLE, Claims, claims_of
+from mcp_holdfast.auth.claims import GITHUB as GITHUB_CLAIMS
 from mcp_holdfast.auth.providers.names import SHIPPED, find_provider
 from mcp_holdfast.settings import ConfigurationError, Settings, load_settings, read_environment
 
@@ -170,6 +171,13 @@ def test_at_google_a_domain_is_its_owners_accounts() -> None:
     assert named.refusal({**verified("ada@alias.test"), "google_user_data": {"hd": "example.com"}}) is None
     assert named.refusal({**verified("ada@example.com"), "google_user_data": {}}) is not None
     assert named.refusal({**verified("ada@example.com"), "google_user_data": None}) is not None
+
+
+def test_at_github_nobody_takes_the_number_of_an_account_as_a_login() -> None:
+    named = lists(GITHUB_CLAIMS, allowed_users="583231, octocat")
+    assert named.refusal({"sub": "583231", "login": "ada"}) is None
+    assert named.refusal({"sub": "1", "login": "octocat"}) is None
+    assert named.refusal({"sub": "1", "login": "583231"}) is not None
 
 
 def test_claims_that_the_operator_names_are_believed_but_for_an_unverified_address() -> None:

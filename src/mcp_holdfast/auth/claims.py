@@ -17,6 +17,9 @@ EMAIL = "email"
 section 5.1).
 """
 
+LOGIN = "login"
+"""At GitHub one may be all digits, as the number of somebody else's account is: it counts only where it is not."""
+
 ANY_TENANT = frozenset({"common", "organizations", "consumers"})
 
 
@@ -41,7 +44,7 @@ ENTRA_OF_ANYONE = Claims(("oid",), ())
 COGNITO = Claims(("sub",), (), ("cognito:groups",))
 """Where people sign up by themselves they choose their `username`; access tokens have no address."""
 
-GITHUB = Claims(("sub", "login"), (), ())
+GITHUB = Claims(("sub", LOGIN), (), ())
 """The address is the one that the person chose to show, and nothing says that it was verified."""
 
 GOOGLE = Claims(("sub", EMAIL), ("google_user_data.hd",), ())
@@ -72,12 +75,15 @@ def claims_of(provider_class: type[AuthProvider], arguments: Mapping[str, Any]) 
 
 
 def names_in(claims: Mapping[str, Any], claim: str) -> Iterator[str]:
-    """The names that a claim holds: one, or a list of them. An address that was not verified is none."""
+    """The names that a claim holds: one, or a list of them.
+
+    An address that was not verified is none, nor is a login that is a number.
+    """
     if claim == EMAIL and claims.get("email_verified") not in (True, "true"):
         return
     found = claims[claim] if claim in claims else _inside(claims, claim)
     for name in found if isinstance(found, list) else [found]:
-        if isinstance(name, str) and name:
+        if isinstance(name, str) and name and not (claim == LOGIN and name.isdecimal()):
             yield name
 
 
