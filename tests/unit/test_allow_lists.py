@@ -6,6 +6,7 @@ import pytest
 from fastmcp.server.auth.auth import AccessToken, AuthProvider, MultiAuth, TokenVerifier
 from fastmcp.server.auth.oauth_proxy import OAuthProxy
 from fastmcp.server.auth.oauth_proxy.models import ClientCode
+from fastmcp.server.auth.providers.azure import AzureJWTVerifier
 from fastmcp.server.auth.providers.jwt import JWTVerifier, RSAKeyPair
 from key_value.aio.stores.memory import MemoryStore
 
@@ -178,6 +179,13 @@ def test_at_github_nobody_takes_the_number_of_an_account_as_a_login() -> None:
     assert named.refusal({"sub": "583231", "login": "ada"}) is None
     assert named.refusal({"sub": "1", "login": "octocat"}) is None
     assert named.refusal({"sub": "1", "login": "583231"}) is not None
+
+
+def test_at_entra_nobody_gets_a_role_from_the_administrator_of_another_tenant() -> None:
+    several = claims_of(AzureJWTVerifier, {"tenant_id": "organizations"})
+    assert lists(several, allowed_groups="mcp-users").refusal({"oid": "1", "roles": ["mcp-users"]}) is not None
+    assert lists(several, allowed_groups="mcp-users").refusal({"oid": "1", "groups": ["mcp-users"]}) is None
+    assert lists(ENTRA, allowed_groups="mcp-users").refusal({"oid": "1", "roles": ["mcp-users"]}) is None
 
 
 def test_claims_that_the_operator_names_are_believed_but_for_an_unverified_address() -> None:

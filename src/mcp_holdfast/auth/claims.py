@@ -38,8 +38,10 @@ class Claims:
 ENTRA = Claims(("oid", "preferred_username"), ("preferred_username",))
 """A tenant's names are its administrators' to give; `email` is not, and no token says whether it was verified."""
 
-ENTRA_OF_ANYONE = Claims(("oid",), ())
-"""In other tenants anyone is an administrator."""
+ENTRA_OF_ANYONE = Claims(("oid",), (), ("groups",))
+"""In other tenants anyone is an administrator, who gives names and the application's roles to whom they want to. Groups
+are told by numbers that nobody chooses.
+"""
 
 COGNITO = Claims(("sub",), (), ("cognito:groups",))
 """Where people sign up by themselves they choose their `username`; access tokens have no address."""
