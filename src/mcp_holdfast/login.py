@@ -15,7 +15,7 @@ from mcp_holdfast.auth.audited import AuditedRequests
 from mcp_holdfast.auth.authorization import AuthorizationRequests, AuthorizationResponses
 from mcp_holdfast.auth.cimd.acceptance import accept_documents
 from mcp_holdfast.auth.cimd.documents import ClientDocuments
-from mcp_holdfast.auth.claims import Claims, claims_of
+from mcp_holdfast.auth.claims import Claims, claims_of, is_known
 from mcp_holdfast.auth.configured import (
     SETTING,
     ConfiguredClients,
@@ -234,7 +234,10 @@ def _names_people(settings: Settings) -> bool:
 
 
 def _claims_of(plan: ProviderPlan) -> Claims:
-    return claims_of(plan.login.provider_class, plan.login.arguments)
+    """Those of what verifies the identity provider's tokens where that is known, else of the provider."""
+    verifiers = plan.login.parts.get("token_verifier", ())
+    told = next((verifier for verifier in verifiers if is_known(verifier.provider_class)), plan.login)
+    return claims_of(told.provider_class, told.arguments)
 
 
 def _allow_list(settings: Settings, plan: ProviderPlan | None) -> RedirectAllowList:

@@ -278,6 +278,28 @@ def test_check_tells_which_claims_the_lists_go_by() -> None:
     assert "sub, login" not in {value.value for value in unlisted.effective()}
 
 
+@pytest.mark.parametrize(
+    ("verifier", "of_it", "users", "domains", "groups"),
+    [
+        ("googletokenverifier", {}, "sub, email", "google_user_data.hd", ""),
+        ("githubtokenverifier", {}, "sub, login", "", ""),
+        ("azurejwtverifier", {"CLIENT_ID": "an-id", "TENANT_ID": "organizations"}, "oid", "", "groups"),
+        ("jwt", {"JWKS_URI": "https://idp.example.com/jwks"}, "sub, email", "email", "groups, roles"),
+    ],
+)
+def test_what_verifies_the_tokens_says_what_they_tell(
+    verifier: str, of_it: dict[str, str], users: str, domains: str, groups: str
+) -> None:
+    environ = {"HOLDFAST_SERVER": "demo", "HOLDFAST_ALLOWED_USERS": "ada", "FASTMCP_SERVER_AUTH": "remoteauthprovider"}
+    environ |= {
+        "FASTMCP_SERVER_AUTH_REMOTEAUTHPROVIDER_TOKEN_VERIFIER": verifier,
+        "FASTMCP_SERVER_AUTH_REMOTEAUTHPROVIDER_AUTHORIZATION_SERVERS": "https://idp.example.com",
+    }
+    environ |= {f"FASTMCP_SERVER_AUTH_{verifier.upper()}_{name}": value for name, value in of_it.items()}
+    told = {value.variable: value.value for value in plan(environ).effective()}
+    assert [told[f"HOLDFAST_{kind}_CLAIMS"] for kind in ("USER", "DOMAIN", "GROUP")] == [users, domains, groups]
+
+
 def test_a_list_that_the_provider_can_tell_or_was_told_to_is_taken() -> None:
     plan({"HOLDFAST_SERVER": "demo", "HOLDFAST_ALLOWED_USERS": "ada", **GITHUB})
     claims = {"HOLDFAST_ALLOWED_DOMAINS": "example.com", "HOLDFAST_DOMAIN_CLAIMS": "github_user_data.company"}

@@ -70,6 +70,11 @@ CLAIMS: Mapping[type[AuthProvider], Claims] = {
 """By provider; all others are as OpenID Connect says, and tell groups as most of them do."""
 
 
+def is_known(provider_class: type[AuthProvider]) -> bool:
+    """Whether it tells people apart otherwise than OpenID Connect says."""
+    return issubclass(provider_class, tuple(CLAIMS))
+
+
 def claims_of(provider_class: type[AuthProvider], arguments: Mapping[str, Any]) -> Claims:
     """The claims of a provider that is made with these arguments."""
     found = next((claims for known, claims in CLAIMS.items() if issubclass(provider_class, known)), Claims())
