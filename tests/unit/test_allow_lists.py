@@ -225,6 +225,7 @@ def test_every_provider_can_name_users(path: str) -> None:
     ("variable", "value", "says"),
     [
         ("HOLDFAST_ALLOWED_DOMAINS", "", "is set to nothing"),
+        ("HOLDFAST_ALLOWED_DOMAINS_FILE", "", "is set to nothing"),
         ("HOLDFAST_ALLOWED_USERS", "", "is set to nothing"),
         ("HOLDFAST_ALLOWED_GROUPS", "", "is set to nothing"),
         ("HOLDFAST_ALLOWED_DOMAINS", " , ", "names nobody"),

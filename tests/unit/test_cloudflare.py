@@ -15,6 +15,7 @@ def settings_of(**environ: str) -> tuple[Settings, list[str]]:
     ("variable", "value", "says"),
     [
         ("HOLDFAST_CLOUDFLARE_TEAM", "", "is set to nothing"),
+        ("HOLDFAST_CLOUDFLARE_TEAM_FILE", "", "is set to nothing"),
         ("HOLDFAST_CLOUDFLARE_TEAM", "people", "is set without HOLDFAST_CLOUDFLARE_AUDIENCE"),
         ("HOLDFAST_CLOUDFLARE_TEAM", "https://people.example.com", "is not the name of a team"),
         ("HOLDFAST_CLOUDFLARE_TEAM", "evil.test/x", "is not the name of a team"),
@@ -31,5 +32,7 @@ def test_a_setting_that_cannot_be_meant_is_told(variable: str, value: str, says:
 
 @pytest.mark.parametrize("given", ["people", "PEOPLE", "https://people.cloudflareaccess.com/", " people "])
 def test_a_team_is_known_by_its_name_or_its_domain(given: str) -> None:
-    settings, problems = settings_of(HOLDFAST_CLOUDFLARE_TEAM=given, HOLDFAST_CLOUDFLARE_AUDIENCE="a" * 64)
+    settings, problems = settings_of(
+        HOLDFAST_CLOUDFLARE_TEAM=given, HOLDFAST_CLOUDFLARE_TEAM_FILE="", HOLDFAST_CLOUDFLARE_AUDIENCE="a" * 64
+    )
     assert (settings.cloudflare_team, problems) == ("people", [])

@@ -51,7 +51,8 @@ def test_empty_variables_count_as_unset() -> None:
 
 
 def test_an_empty_url_does_not_mean_files() -> None:
-    assert "is set to nothing" in only_problem_of(HOLDFAST_STORAGE_URL="")
+    for name in ("HOLDFAST_STORAGE_URL", "HOLDFAST_STORAGE_URL_FILE"):
+        assert only_problem_of(**{name: ""}).startswith(f"{name}: is set to nothing")
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,10 @@ def read_environment(environ: Mapping[str, str]) -> tuple[Environment, list[Prob
     values = {name: value for name, value in environ.items() if value}
     origins: dict[str, str] = {}
     problems: list[Problem] = []
-    for name in sorted(NEVER_EMPTY.keys() - values.keys() & environ.keys()):
-        problems.append(Problem(name, "is set to nothing", NEVER_EMPTY[name]))
+    for name, remedy in sorted(NEVER_EMPTY.items()):
+        given = next((variable for variable in (name, f"{name}_FILE") if variable in environ), None)
+        if given is not None and not environ[given]:
+            problems.append(Problem(given, "is set to nothing", remedy))
     unread: set[str] = set()
     for name in [name for name, value in values.items() if not is_text(value)]:
         if name in variable_names() or name.startswith(FILE_PREFIXES):
