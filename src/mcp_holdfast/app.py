@@ -252,7 +252,8 @@ def _in_front_of(application: ASGIApp, plan: Plan, opened: OpenStore) -> ASGIApp
         application, mcp_path=MCP_PATH, origins=[*map(origin_of, urls), *settings.allowed_origins]
     )
     hosts = {*settings.allowed_hosts, *(urlsplit(url).hostname or "" for url in urls)}
-    application = KnownHosts(application, hosts=hosts)
+    https = [authority_of(url) for url in urls if url.startswith("https://")]
+    application = KnownHosts(application, hosts=hosts, https=https)
     if wants_traces(plan.environment):
         application = Traced(application, mcp_path=MCP_PATH, callback_path=callback_path)
     if settings.metrics_token is not None:
@@ -263,8 +264,7 @@ def _in_front_of(application: ASGIApp, plan: Plan, opened: OpenStore) -> ASGIApp
             callback_path=callback_path,
             sessions=SessionCount(partial(opened.backend.count, SESSIONS, at_most=MOST_SESSIONS_COUNTED)),
         )
-    is_https = any(url.startswith("https://") for url in urls)
-    application = SecurityHeaders(application, callback_path=callback_path, is_https=is_https)
+    application = SecurityHeaders(application, callback_path=callback_path, is_https=bool(https))
     return OwnPaths(application, mcp_path=MCP_PATH, callback_path=callback_path)
 
 

@@ -1,8 +1,12 @@
 """HOLDFAST_ALLOWED_HOSTS and HOLDFAST_ALLOWED_ORIGINS: names and origins as browsers send them, and nothing wider."""
 
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
-from mcp_holdfast.http.hosts import host_of
+from mcp_holdfast.http.hosts import KnownHosts, host_of
 from mcp_holdfast.settings import Settings, load_settings, origin_of, read_environment
 
 HOSTS, ORIGINS = "HOLDFAST_ALLOWED_HOSTS", "HOLDFAST_ALLOWED_ORIGINS"
@@ -56,3 +60,22 @@ def test_they_are_compared_as_browsers_send_them() -> None:
 )
 def test_a_host_header_is_read_in_one_way(authority: str, host: str | None) -> None:
     assert host_of(authority) == host
+
+
+@pytest.mark.parametrize(
+    ("host", "scheme"),
+    [
+        ("mcp.example.com", "https"),
+        ("MCP.example.com:443", "https"),
+        ("mcp.example.org:8443", "https"),
+        ("mcp.internal", "http"),
+        ("127.0.0.1:8000", "http"),
+    ],
+)
+async def test_who_came_by_https_is_not_sent_on_to_http(host: str, scheme: str) -> None:
+    payload = Starlette(routes=[Route("/own", PlainTextResponse("own"))])
+    hosts = ["mcp.example.com", "mcp.example.org", "mcp.internal"]
+    known = KnownHosts(payload, hosts=hosts, https=["mcp.example.com", "mcp.example.org:8443"])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(known), base_url="http://replica") as client:
+        redirect = await client.get("/own/", headers={"Host": host})
+    assert httpx.URL(redirect.headers["location"]).scheme == scheme

@@ -28,12 +28,16 @@ class KnownHosts:
 
     A website can point its own name at this server, and browsers then take us for that website (DNS rebinding).
     Nobody can do so with an address or a name of loopback; these are let through.
+
+    What is asked of a host whose public URL is https counts as asked by https, whatever the proxy in front says: a link
+    that is made of the request, as Starlette's redirects are, must not lead from there to http.
     """
 
-    def __init__(self, app: ASGIApp, *, hosts: Collection[str]) -> None:
-        """`hosts` are names in lower case, without ports: a port protects nobody."""
+    def __init__(self, app: ASGIApp, *, hosts: Collection[str], https: Collection[str]) -> None:
+        """`hosts` are names in lower case, without ports: a port protects nobody. `https` are with theirs."""
         self._app = app
         self._hosts = frozenset(hosts)
+        self._https = frozenset(https)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in HEALTH_PATHS:
@@ -44,7 +48,8 @@ class KnownHosts:
         if host is None:
             await _refusal(400, "invalid_host", NOT_ONE_HOST)(scope, receive, send)
         elif host in self._hosts or is_loopback(host) or _is_address(host):
-            await self._app(scope, receive, send)
+            is_https = without_usual_port(given[0].decode("latin-1")) in self._https
+            await self._app({**scope, "scheme": "https"} if is_https else scope, receive, send)
         else:
             log.info("refused a request for a host that is not ours", extra={"host": host[:LONGEST_LOGGED]})
             await _refusal(421, "unknown_host", ANOTHER_HOST)(scope, receive, send)
