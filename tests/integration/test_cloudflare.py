@@ -130,6 +130,7 @@ WRONG: dict[str, Callable[[], list[str]]] = {
     "without end": lambda: [assertion(exp=None)],
     "not begun": lambda: [assertion(nbf=int(time.time()) + 3600)],
     "of a strange beginning": lambda: [assertion(nbf="now")],
+    "nested": lambda: [f"{_base64(b'[' * 12_000).decode()}.e30.AAAA"],
     "long": lambda: [assertion(filler="x" * 20_000)],
 }
 

@@ -105,6 +105,9 @@ class VerifiedTokens:
         with outage.watching() as causes, keeping_journal(hold_deletes=False):
             try:
                 verified = await self._verify(token)
+            except RecursionError:
+                # A JWT whose JSON is nested too deeply to be read, which anyone can make up.
+                return None, causes
             except Exception:
                 if not causes:
                     raise
