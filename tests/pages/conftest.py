@@ -8,14 +8,14 @@ from harness.faults import StoreFaults
 from harness.identity_provider import IdentityProvider
 from harness.proxy_login import proxy_environment
 from harness.server import Server
-from pages.situations import Sites
+from pages.situations import ADDRESSES, LISTED_DOMAIN, Sites
 
 SERVER_NAME = "Weather & Co"
 
 
 @pytest.fixture(scope="session")
 def store_faults(tmp_path_factory: pytest.TempPathFactory) -> StoreFaults:
-    """Faults of both servers' stores."""
+    """Faults of all servers' stores."""
     return StoreFaults(tmp_path_factory.mktemp("faults") / "control.json")
 
 
@@ -30,13 +30,17 @@ def all_sites(tmp_path_factory: pytest.TempPathFactory, store_faults: StoreFault
     provider = IdentityProvider(directory / "provider").start()
     local = Server(directory / "local", directory / "local.log", **environment)
     proxy = Server(directory / "proxy", directory / "proxy.log", **environment)
-    proxy.environment |= proxy_environment(provider, proxy.url)
-    for server in (local, proxy):
+    listed = Server(directory / "listed", directory / "listed.log", **environment)
+    listed.environment |= {"HOLDFAST_ALLOWED_USERS": "carol", "HOLDFAST_ALLOWED_DOMAINS": LISTED_DOMAIN}
+    for server in (proxy, listed):
+        server.environment |= proxy_environment(provider, server.url)
+    for server in (local, proxy, listed):
         server.launch()
-    for server in (local, proxy):
+    for server in (local, proxy, listed):
         server.wait_until_ready()
-    yield Sites(local, proxy, provider)
-    for process in (local, proxy, provider):
+    provider.tell(ADDRESSES)
+    yield Sites(local, proxy, listed, provider)
+    for process in (local, proxy, listed, provider):
         process.stop()
 
 

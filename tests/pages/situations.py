@@ -13,14 +13,19 @@ from harness.server import Server
 LOCAL_APPLICATION = "http://localhost:3118/callback"
 APP_ON_A_PHONE = "cursor://anysphere.cursor-mcp/oauth/callback"
 NOBODY = "of-nobody"
+LISTED_DOMAIN = "example.com"
+UNVERIFIED = "ada"
+ADDRESSES = {UNVERIFIED: {"email": f"ada@{LISTED_DOMAIN}"}}
+"""What the identity provider says of people, and never that it has verified it."""
 
 
 @dataclass(frozen=True)
 class Sites:
-    """A server with the built-in login, one with FastMCP's proxy, and the identity provider behind that."""
+    """A server with the built-in login, two with FastMCP's proxy, of which one has a list, and whom these ask."""
 
     local: Server
     proxy: Server
+    listed: Server
     provider: IdentityProvider
 
 
@@ -80,6 +85,13 @@ def callback(sites: Sites, *, code: str = "", same_browser: bool = True) -> Visi
     if code:
         url = url.copy_set_param("code", code)
     return Visit(sites.proxy, str(url), visit.http if same_browser else browser())
+
+
+def listed_callback(sites: Sites, account: str) -> Visit:
+    """The same at the server with a list, where this account has signed in."""
+    visit = question(sites.listed)
+    person = ProxyPerson(account, quick=True, http=visit.http)
+    return Visit(sites.listed, person.sign_in(person.allow(person.open(visit.url)).headers["location"]), visit.http)
 
 
 def provider_is_down(sites: Sites) -> Visit:
@@ -143,6 +155,15 @@ SITUATIONS = {
         lambda sites: callback(sites, same_browser=False), 403, "This sign-in was begun in another browser", "cookie"
     ),
     "refused code": Situation(lambda sites: callback(sites, code=NOBODY), 400, REFUSED, CONNECT),
+    "not on the list": Situation(
+        lambda sites: listed_callback(sites, "eve"), 403, "This account may not use this server", "another account"
+    ),
+    "nothing told that is on the list": Situation(
+        lambda sites: listed_callback(sites, UNVERIFIED),
+        403,
+        "This server cannot tell whether you may use it",
+        "the log says",
+    ),
     "provider down": Situation(
         provider_is_down, 503, "The server cannot reach what it needs right now", "Nothing is lost"
     ),
