@@ -161,7 +161,7 @@ def configuration(level: str, style: str, *, audits: bool = True) -> dict[str, A
             "rename_fields": {"levelname": "level", "name": "logger"},
         },
         "audit": {
-            "()": JsonFormatter,
+            "()": JsonLines,
             "fmt": "%(name)s %(message)s",
             "timestamp": True,
             "rename_fields": {"name": "logger", "message": "event"},

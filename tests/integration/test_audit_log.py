@@ -202,6 +202,12 @@ def test_nothing_that_opens_anything_is_told(server: Server, client: OAuthClient
     assert [secret for secret in secrets if secret in told] == []
 
 
+def test_a_token_that_a_client_takes_for_its_name_is_left_out(client: OAuthClient, events: Events) -> None:
+    for before in ("", "\n", '"'):
+        OAuthClient(client.http, before + TOKENS["ci"]).redeem("a code")
+    assert [event["client_id"] for event in events()] == ["***", "\n***", '"***']
+
+
 def test_the_page_tells_every_event_and_field() -> None:
     table = re.findall(r"^\| `(\w+)` \|", PAGE.read_text().partition("## Audit log")[2], flags=re.MULTILINE)
     assert table == [*get_args(audit.Event), "timestamp", "logger", "event", "result", *audit.FIELDS]
