@@ -30,6 +30,7 @@ from mcp_holdfast.auth.imported.local import LoginWithImports
 from mcp_holdfast.auth.local import SCOPE, Issuer, Lifetimes, LocalLogin, PinCheck, TokenSigner, made_up_pin
 from mcp_holdfast.auth.machine_tokens import Revocations, token_problems
 from mcp_holdfast.auth.metadata import Metadata
+from mcp_holdfast.auth.origin import OriginOf, tells_nothing
 from mcp_holdfast.auth.provider_keys import follow_key_rotation
 from mcp_holdfast.auth.providers import ProviderPlan
 from mcp_holdfast.auth.refusals import Refusals
@@ -38,7 +39,7 @@ from mcp_holdfast.auth.revocation import Revocation, advertise_revocation
 from mcp_holdfast.auth.scopes import advertised_scopes, let_clients_ask_for_what_is_advertised
 from mcp_holdfast.auth.sessions import Sessions
 from mcp_holdfast.auth.shield import Shield
-from mcp_holdfast.auth.signing import accept_previous_keys
+from mcp_holdfast.auth.signing import accept_previous_keys, origin_of
 from mcp_holdfast.auth.static_tokens import NoLogin, StaticTokens, accept_static_tokens
 from mcp_holdfast.auth.verification import refresh_upstream_one_at_a_time, remember_verified_tokens
 from mcp_holdfast.http.limits import AuthorizationLimits
@@ -134,7 +135,7 @@ def layers_of(
     if provider is None:
         return [Middleware(AuditedRequests, provider=None)]
     leases = Leases(store, lifetime=settings.lease)
-    sessions = Sessions(store, leases)
+    sessions = Sessions(store, leases, origin_of=_origin_of(provider))
     on_revoked.append(tokens.forget)
     sessions.on_revoked = partial(_tell, on_revoked)
     registrations = Registrations(store, clients=provider, documents=documents, lifetime=settings.registration_lifetime)
@@ -249,6 +250,13 @@ def _issuer_of(login: AuthProvider) -> OAuthProvider | None:
     """What issues tokens to clients; None where the identity provider does it itself."""
     candidate = login.server if isinstance(login, MultiAuth) else login
     return candidate if isinstance(candidate, OAuthProvider) else None
+
+
+def _origin_of(provider: OAuthProvider) -> OriginOf:
+    """How to read the provider's refresh tokens."""
+    if isinstance(provider, LocalLogin):
+        return provider.origin_of
+    return partial(origin_of, provider) if isinstance(provider, OAuthProxy) else tells_nothing
 
 
 def _build_local_logins(

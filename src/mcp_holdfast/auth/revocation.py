@@ -20,7 +20,7 @@ from mcp_holdfast.asgi import REVOCATION, is_post, replay
 from mcp_holdfast.auth.clients import NO_STORE, UNAUTHENTICATED, authenticator_of, challenged, error_response
 from mcp_holdfast.auth.configured import ConfiguredClients
 from mcp_holdfast.auth.forms import MalformedRequest, read_form
-from mcp_holdfast.auth.sessions import UPSTREAM_TOKENS, Session, Sessions, TokenKind, token_key
+from mcp_holdfast.auth.sessions import UPSTREAM_TOKENS, Session, Sessions, Token, TokenKind, token_key
 from mcp_holdfast.fastmcp_line import httpx, revoke_token
 from mcp_holdfast.storage.atomic import AtomicStore, LeaseBusy
 
@@ -78,11 +78,16 @@ class Revocation:
         except AuthenticationError as error:
             return error_response(UNAUTHENTICATED, error.message)
         for kind in KINDS:
-            known = await self._sessions.token(token_key(kind, token))
+            known = await self._known(kind, token)
             if known is not None and known.client_id == client.client_id:
                 await self._end(known.session)
         # The same answer for a token that is unknown or somebody else's (RFC 7009, section 2.2).
         return Response(status_code=200, headers=NO_STORE)
+
+    async def _known(self, kind: TokenKind, token: str) -> Token | None:
+        if kind == "refresh_token":
+            return await self._sessions.refresh_token(token)
+        return await self._sessions.token(token_key(kind, token))
 
     async def _end(self, identifier: str) -> None:
         upstream_tokens: list[Mapping[str, object]] = []

@@ -11,6 +11,7 @@ from key_value.aio.adapters.pydantic import PydanticAdapter
 from pydantic import BaseModel, ValidationError
 
 from mcp_holdfast import audit
+from mcp_holdfast.auth.origin import Origin, OriginOf, tells_nothing
 from mcp_holdfast.storage.atomic import AtomicStore, Leases
 from mcp_holdfast.storage.journal import Place, apply_deletes
 
@@ -23,6 +24,12 @@ UPSTREAM_TOKENS = "mcp-upstream-tokens"
 
 LONGEST_WAIT = 10.0
 """In seconds, for a lease; clients wait about thirty for an answer."""
+
+CLOCKS_DIFFER_BY = 5.0
+"""Seconds, at most, between the clocks of replicas, with room to spare."""
+
+USED_LONG_AGO = 0.0
+"""When a token was spent, in seconds since the epoch, of which there is no record any more."""
 
 EndReason = Literal["code_reused", "refresh_token_reused", "revoked_by_client", "revoked_by_operator"]
 TokenKind = Literal["authorization_code", "refresh_token", "access_token"]
@@ -48,9 +55,18 @@ class Session(BaseModel):
         return None if None in times else max((time for time in times if time is not None), default=self.created_at)
 
     @property
+    def issued_at(self) -> float:
+        """When its present tokens were issued."""
+        return self.refreshed_at or self.created_at
+
+    @property
     def places(self) -> list[Place]:
         """Where its records are."""
         return [(collection, key) for collection, key, _ in self.records]
+
+    def has_token(self, key: str) -> bool:
+        """Whether a refresh or access token is one of its own that was not used up."""
+        return (TOKENS, key) in self.places
 
     def changed_by(self, writes: dict[Place, float | None], deletes: Iterable[Place]) -> "Session":
         """The session after an exchange that wrote and deleted these records."""
@@ -104,9 +120,11 @@ BeforeDeleting = Callable[[Session], Awaitable[None]]
 class Sessions:
     """List and revoke. `on_revoked` is called after a session was revoked by this process."""
 
-    def __init__(self, store: AtomicStore, leases: Leases) -> None:
+    def __init__(self, store: AtomicStore, leases: Leases, *, origin_of: OriginOf = tells_nothing) -> None:
+        """`origin_of` reads the refresh tokens of the provider whose sessions these are."""
         self._store = store
         self._leases = leases
+        self._origin_of = origin_of
         self.on_revoked: Callable[[], None] = lambda: None
         self._sessions: PydanticAdapter[Session] = PydanticAdapter(
             key_value=store, pydantic_model=Session, default_collection=SESSIONS, raise_on_validation_error=False
@@ -125,6 +143,33 @@ class Sessions:
 
     async def token(self, key: str) -> Token | None:
         return await self._tokens.get(key)
+
+    async def refresh_token(self, token: str) -> Token | None:
+        """What is known about a refresh token; None if at most its provider knows it.
+
+        One that tells its session keeps no record for long once it was used: the session knows which were not.
+        """
+        key = token_key("refresh_token", token)
+        if (known := await self.token(key)) is not None:
+            return known
+        origin = self._origin_of(token)
+        return None if origin is None else await self._token_of(origin, key)
+
+    async def _token_of(self, origin: Origin, key: str) -> Token | None:
+        session = await self.get(origin.session)
+        if session is not None and origin.issued_at > session.issued_at + CLOCKS_DIFFER_BY:
+            # The store was put back to an earlier time, as by a restore, when there was no such token yet.
+            return None
+        token = Token(kind="refresh_token", session=origin.session, client_id=session.client_id if session else "")
+        if session is not None and session.has_token(key):
+            # Only its record is damaged.
+            return token
+        return token.model_copy(update={"spent_at": USED_LONG_AGO, "delivered_at": USED_LONG_AGO})
+
+    def tells_its_session(self, token: str, session: str) -> bool:
+        """Whether a refresh token of this session would be known without a record."""
+        origin = self._origin_of(token)
+        return origin is not None and origin.session == session
 
     async def save_token(self, key: str, token: Token, *, lifetime: float) -> None:
         await self._tokens.put(key, token, ttl=lifetime)

@@ -30,11 +30,13 @@ from mcp_holdfast.auth.clients import NO_STORE, UNAUTHENTICATED, authenticator_o
 from mcp_holdfast.auth.exchange.delivery import Delivery
 from mcp_holdfast.auth.exchange.request import TokenRequest
 from mcp_holdfast.auth.imported.proxy import imported_session
+from mcp_holdfast.auth.origin import issuing_for
 from mcp_holdfast.auth.resources import refuse_other_resources
 from mcp_holdfast.auth.sessions import (
     LONGEST_WAIT,
     TOKENS,
     UPSTREAM_TOKENS,
+    USED_LONG_AGO,
     Issued,
     Session,
     Sessions,
@@ -57,7 +59,10 @@ LOST_CODE_ANSWER_KEPT_FOR = 600.0
 """Seconds for which the answer to a code is given again where, for all we know, it was never sent."""
 
 REMEMBERED_FOR: Mapping[TokenKind, float] = {"authorization_code": 86400.0, "refresh_token": 30 * 86400.0}
-"""Seconds for which a spent code or refresh token is told apart from an unknown one."""
+"""Seconds for which a spent code or refresh token has a record, to be told apart from an unknown one."""
+
+COME_TOGETHER_WITHIN = 60.0
+"""Seconds, at most, between two requests that were sent beside each other, however long they were on their way."""
 
 THIS_RUN = secrets.token_hex(8)
 """Tells this server's processes, which share a clock, from those of other replicas."""
@@ -143,13 +148,14 @@ class Exchange:
             await self._note_delivery(request, answer, delivery)
 
     async def _exchange_code(self, request: TokenRequest, ask_provider: Ask) -> Answer:
-        with keeping_journal(hold_deletes=True) as journal:
+        identifier = uuid.uuid4().hex
+        with issuing_for(identifier), keeping_journal(hold_deletes=True) as journal:
             response = await ask_provider()
             if response.status_code != 200:
                 return _refusal(response)
             issued = _issued_in(response)
             session = await self._describe(request, issued)
-        record = _record_of(request, journal, uuid.uuid4().hex, session, response)
+        record = _record_of(request, journal, identifier, session, response)
         await self._registrations.keep(record.client_id)
         if not await self._sessions.add_token(request.key, record, lifetime=REMEMBERED_FOR[request.kind]):
             # Our lease ran out and somebody else was first: what only this exchange issued must not live.
@@ -163,7 +169,7 @@ class Exchange:
     async def _answer_spent_code(self, request: TokenRequest, token: Token, turn: Turn) -> Answer:
         if (refusal := await self._refuse_other_clients(request, token)) is not None:
             return refusal
-        lost = _is_within(LOST_CODE_ANSWER_KEPT_FOR, request, token) and await self._was_lost(token)
+        lost = _is_within(LOST_CODE_ANSWER_KEPT_FOR, request, token) and await self._was_lost(request, token)
         if lost and (answer := await self._repeat(request, token, lost=True)) is not None:
             return answer
         if _is_replay(request, token, turn) and not lost:
@@ -174,7 +180,7 @@ class Exchange:
         return _invalid_grant("the authorization code was used before; sign in again")
 
     async def _refresh(self, request: TokenRequest, ask_provider: Ask, delivery: Delivery) -> None:
-        token = await self._sessions.token(request.key)
+        token = await self._sessions.refresh_token(request.credential)
         name = self._sessions.turn(token.session) if token else f"refresh {request.key}"
         async with self._leases.hold(name, wait=LONGEST_WAIT) as turn, self._one_refresh_upstream() as before_reading:
             answer = await self._refresh_in_turn(request, ask_provider, before_reading, turn)
@@ -185,7 +191,7 @@ class Exchange:
     async def _refresh_in_turn(
         self, request: TokenRequest, ask_provider: Ask, before_reading: BeforeReading, turn: Turn
     ) -> Answer:
-        token = await self._sessions.token(request.key)
+        token = await self._sessions.refresh_token(request.credential)
         if token is None:
             # From before there were sessions, or not a token of ours: the provider knows.
             return await self._exchange_refresh_token(
@@ -200,7 +206,7 @@ class Exchange:
             )
         if (refusal := await self._refuse_other_clients(request, token)) is not None:
             return refusal
-        lost = await self._was_lost(token)
+        lost = await self._was_lost(request, token)
         if lost or _is_within(self._grace, request, token):
             repeated = await self._repeat(request, token, lost=lost)
             return repeated or _invalid_grant("the refresh token was used before, in another request")
@@ -220,7 +226,7 @@ class Exchange:
         identifier: str,
         session: Session | None,
     ) -> Answer:
-        with keeping_journal(hold_deletes=True, before_reading=before_reading) as journal:
+        with issuing_for(identifier), keeping_journal(hold_deletes=True, before_reading=before_reading) as journal:
             response = await ask_provider()
         if response.status_code != 200:
             return _refusal(response)
@@ -255,12 +261,23 @@ class Exchange:
         token = Token(kind=issued.kind, session=record.session, client_id=record.client_id)
         await self._sessions.save_token(issued.key, token, lifetime=max(1.0, issued.expires_at - time.time()))
 
-    async def _was_lost(self, token: Token) -> bool:
+    async def _was_lost(self, request: TokenRequest, token: Token) -> bool:
         """Whether nobody has got the answer, as far as can be told: who uses what it issued has got it."""
         if token.delivered_at is not None:
             return False
-        followed = [await self._sessions.token(issued.key) for issued in token.issued if issued.kind == "refresh_token"]
-        return not any(next_token is not None and next_token.spent_at is not None for next_token in followed)
+        issued = [one.key for one in token.issued if one.kind == "refresh_token"]
+        if any([await self._is_spent(key) for key in issued]):
+            return False
+        session = await self._sessions.get(token.session)
+        if session is None or not issued:
+            return True
+        # What was used long ago has no record. As long as an exchange was not finished, the session has the old token.
+        unfinished = request.kind == "refresh_token" and session.has_token(request.key)
+        return unfinished or any(session.has_token(key) for key in issued)
+
+    async def _is_spent(self, key: str) -> bool:
+        token = await self._sessions.token(key)
+        return token is not None and token.spent_at is not None
 
     async def _repeat(self, request: TokenRequest, token: Token, *, lost: bool) -> Answer | None:
         """Give the recorded answer, to the same request; None if this is another one."""
@@ -284,7 +301,13 @@ class Exchange:
         if request.kind == "authorization_code" or not self._grace:
             update["answer"] = ""
         delivered = answer.record.model_copy(update=update)
-        await self._sessions.save_token(request.key, delivered, lifetime=REMEMBERED_FOR[request.kind])
+        await self._sessions.save_token(request.key, delivered, lifetime=self._kept_for(request, delivered))
+
+    def _kept_for(self, request: TokenRequest, delivered: Token) -> float:
+        """For how many seconds the record of what was exchanged is needed, once its answer was sent."""
+        if request.kind == "refresh_token" and self._sessions.tells_its_session(request.credential, delivered.session):
+            return self._grace + COME_TOGETHER_WITHIN
+        return REMEMBERED_FOR[request.kind]
 
     async def _discard(self, journal: Journal, request: TokenRequest) -> None:
         """Delete what an exchange wrote that came too late, but not what it shares with the one that was in time."""
@@ -432,7 +455,7 @@ def _invalid_grant(description: str) -> Answer:
 
 def _is_replay(request: TokenRequest, token: Token, turn: Turn) -> bool:
     """Whether a request came after the answer, and not beside the one that got it."""
-    if not turn.was_contended:
+    if not turn.was_contended or token.spent_at == USED_LONG_AGO:
         return True
     # Times are compared on one machine only: the clocks of others differ.
     return token.delivered_by == THIS_RUN and request.arrived_at > (token.delivered_at or request.arrived_at)

@@ -48,7 +48,7 @@ class Grant(BaseModel):
     """What the owner allowed one client. Times are in seconds since the epoch.
 
     `issuer` is the public URL that the client asked at last; `generation` counts the token pairs issued: 0 while the
-    code waits to be redeemed.
+    code waits to be redeemed. `session` is the one that the last pair was issued for.
     """
 
     client_id: str
@@ -62,6 +62,7 @@ class Grant(BaseModel):
     issuer: str | None = None
     generation: int = 0
     issued_at: int = 0
+    session: str | None = None
 
 
 @dataclass(frozen=True)

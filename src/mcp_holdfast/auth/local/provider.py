@@ -23,6 +23,7 @@ from mcp_holdfast.auth.local.pin import PinCheck
 from mcp_holdfast.auth.local.registration import check_registration
 from mcp_holdfast.auth.local.signin import AuthorizationRequest, SigninPage
 from mcp_holdfast.auth.local.tokens import ACCESS_TOKEN, REFRESH_TOKEN, ExpiredToken, InvalidToken, TokenSigner
+from mcp_holdfast.auth.origin import Origin, origin_in, session_claims, session_to_tell
 from mcp_holdfast.auth.registrations import RedirectAllowList
 
 SUBJECT = "owner"
@@ -154,6 +155,13 @@ class LocalLogin(OAuthProvider):
         claims = self._signer.verify(REFRESH_TOKEN, refresh_token.token)
         return await self._issue(claims["grant"], generation=claims["generation"])
 
+    def origin_of(self, refresh_token: str) -> Origin | None:
+        """The session that a refresh token of this login tells."""
+        try:
+            return origin_in(self._signer.read(REFRESH_TOKEN, refresh_token))
+        except InvalidToken:
+            return None
+
     async def load_access_token(self, token: str) -> AccessToken | None:
         claims = await self._living_claims(ACCESS_TOKEN, token)
         if claims is None:
@@ -194,13 +202,13 @@ class LocalLogin(OAuthProvider):
             raise TokenError("invalid_grant", "this was used before; sign in again")
         if not cut_short:
             issued = {"generation": generation + 1, "issued_at": int(time.time()), "issuer": self._issuer.url}
-            grant = grant.model_copy(update=issued)
+            grant = grant.model_copy(update={**issued, "session": session_to_tell()})
             await self._grants.save(identifier, grant, lifetime=self._lifetimes.refresh_token)
         return self._answer(identifier, grant)
 
     def _answer(self, identifier: str, grant: Grant) -> OAuthToken:
         access = claims_of(identifier, grant, lifetime=self._lifetimes.access_token) | {"aud": str(self._resource_url)}
-        refresh = claims_of(identifier, grant, lifetime=self._lifetimes.refresh_token)
+        refresh = claims_of(identifier, grant, lifetime=self._lifetimes.refresh_token) | session_claims(grant.session)
         return OAuthToken(
             access_token=self._signer.sign(ACCESS_TOKEN, access),
             token_type="Bearer",  # noqa: S106  # a token type (RFC 6750), no secret
