@@ -16,6 +16,12 @@ restrict_process() {
 	ulimit -c 0
 }
 
+# usage: give_memory_back
+# Once glibc has freed a large block, it keeps the next ones of that size: 38 MB of a worker, of the hashes of PINs.
+give_memory_back() {
+	export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-131072}"
+}
+
 # usage: asks_for_server [ARGUMENT...]
 asks_for_server() {
 	case ${1-} in
@@ -27,6 +33,7 @@ asks_for_server() {
 _main() {
 	restrict_process
 	if asks_for_server "$@"; then
+		give_memory_back
 		set -- python -m mcp_holdfast.serve "$@"
 	fi
 	exec "$@"
