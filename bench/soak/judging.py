@@ -29,10 +29,19 @@ class Tolerance:
         return max(self.absolute, self.relative * statistics.median(values))
 
 
+PROCESSES = 2
+"""One that waits for the other, which answers; each has a thread of its own."""
+
+IN_POOLS = 40 + 32 + 4
+"""The most threads that there may be in the pools of anyio (`default_thread_limiter`, which ends who has been idle for
+ten seconds), asyncio (the executor of `to_thread`: four more than processors, and 32 at most) and libuv."""
+
+MOST: Mapping[str, float] = {"threads": PROCESSES + IN_POOLS}
+"""What comes and goes with the load, up to a bound."""
+
 TOLERANCES: Mapping[str, Tolerance] = {
     "memory": Tolerance("MB", 2, 0.02),
     "file descriptors": Tolerance("", 2, 0),
-    "threads": Tolerance("", 2, 0),
     "files": Tolerance("", 20, 0.2),
     "CPU time": Tolerance("ms a request", 0.5, 0.15),
     # What else goes on on the machine is in these, too.
@@ -42,11 +51,18 @@ TOLERANCES: Mapping[str, Tolerance] = {
 }
 
 
+UNITS: Mapping[str, str] = {**{name: tolerance.unit for name, tolerance in TOLERANCES.items()}, "threads": ""}
+"""What every series that is judged counts."""
+
+
 def verdicts(name: str, found: Mapping[str, Any]) -> list[Verdict]:
     """Judge what was found of a server, in the form of `Watched.as_json`."""
     judged = [
         growth_verdict(f"{name}, {series}", found["series"].get(series, []), tolerance)
         for series, tolerance in TOLERANCES.items()
+    ]
+    judged += [
+        most_verdict(f"{name}, {series}", found["series"].get(series, []), most) for series, most in MOST.items()
     ]
     kills = len(found["restarts"]) / 2
     left = found["series"]["temporary files"][-1][1]
@@ -57,6 +73,13 @@ def verdicts(name: str, found: Mapping[str, Any]) -> list[Verdict]:
         ),
         Verdict(f"{name}, wrong answers", "at most", 0, [len(found["wrong"])]),
     ]
+
+
+def most_verdict(what: str, points: Sequence[tuple[float, float]], most: float) -> Verdict:
+    """One that is missed where nothing was measured."""
+    if not points:
+        return Verdict(f"{what}: measurements", "at least", 1, [0])
+    return Verdict(f"{what}: highest", "at most", most, [max(value for _, value in points)])
 
 
 def growth_verdict(what: str, points: Sequence[tuple[float, float]], tolerance: Tolerance) -> Verdict:

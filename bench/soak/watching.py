@@ -55,13 +55,11 @@ class Watched:
             self.series.setdefault(name, []).append((round(minute, 3), round(value, 2)))
 
     def _files(self) -> dict[str, float]:
-        """Those that come and go: all but what stays for long by design, of which so many are known to come."""
+        """Those that come and go: all but what stays for long by design."""
         files = [(Path(directory).name, name) for directory, _, names in os.walk(self.soaked.files) for name in names]
         temporary = sum(name.endswith(TEMPORARY_SUFFIX) for _, name in files)
         places = sum(directory == PLACES for directory, _ in files)
-        # Each has left the record of a used token, for 30 days, by which its reuse would be noticed.
-        refreshes = self.notes.answers["refresh"]
-        return {"files": len(files) - temporary - places - refreshes, "temporary files": temporary}
+        return {"files": len(files) - temporary - places, "temporary files": temporary}
 
     def _latencies(self) -> dict[str, float]:
         taken = self.notes.taken()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from bench.soak.drawing import draw
-from bench.soak.judging import TOLERANCES, verdicts
+from bench.soak.judging import MOST, TOLERANCES, UNITS, verdicts
 from bench.soak.load import Notes
 from bench.soak.servers import RESTARTED, STEADY, AsProcess, Soaked, as_processes
 from bench.soak.watching import Watched, watch
@@ -32,7 +32,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> list[Watched]:
 
 
 def everything_happened(watched: Watched) -> bool:
-    return watched.notes.answers.keys() >= EVERYTHING and TOLERANCES.keys() <= watched.series.keys()
+    return watched.notes.answers.keys() >= EVERYTHING and UNITS.keys() <= watched.series.keys()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_one_server_is_restarted_and_the_other_always_answers(found: dict[str, A
 
 @pytest.mark.parametrize("name", [STEADY, RESTARTED])
 def test_everything_that_is_judged_was_measured(found: dict[str, Any], name: str) -> None:
-    for series in TOLERANCES:
+    for series in UNITS:
         values = [value for _, value in found[name]["series"][series]]
         assert values, series
         assert min(values) >= 0, series
@@ -66,7 +66,7 @@ def test_everything_that_is_judged_was_measured(found: dict[str, Any], name: str
 def test_the_plot_shows_every_series(found: dict[str, Any], tmp_path: Path) -> None:
     draw(found, tmp_path / "soak.svg")
     drawn = (tmp_path / "soak.svg").read_text()
-    assert all(text in drawn for text in (*TOLERANCES, STEADY, RESTARTED))
+    assert all(text in drawn for text in (*UNITS, STEADY, RESTARTED))
 
 
 def level(minute: float) -> float:
@@ -94,7 +94,8 @@ def soaked(value: Callable[[float], float], *, series: str = "", leaked: Callabl
     measured = {
         name: [(minute, (leaked if name == series else value)(minute)) for minute in minutes] for name in TOLERANCES
     }
-    return {"restarts": [], "wrong": [], "series": {**measured, "temporary files": [(MINUTES, 0)]}}
+    bounded = {name: [(minute, 10.0) for minute in minutes] for name in MOST}
+    return {"restarts": [], "wrong": [], "series": {**measured, **bounded, "temporary files": [(MINUTES, 0)]}}
 
 
 def missed(found: Any) -> list[str]:
@@ -117,7 +118,13 @@ def test_a_leak_beneath_restarts_is_noticed() -> None:
     ]
 
 
-@pytest.mark.parametrize("series", TOLERANCES)
+def test_more_threads_than_the_pools_can_have_are_noticed() -> None:
+    found = soaked(level)
+    found["series"]["threads"].append((MINUTES, 1 + MOST["threads"]))
+    assert missed(found) == ["a server, threads: highest"]
+
+
+@pytest.mark.parametrize("series", UNITS)
 def test_what_was_not_measured_is_not_taken_for_good(series: str) -> None:
     found = soaked(level)
     del found["series"][series]
