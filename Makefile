@@ -146,9 +146,10 @@ bench-engines: dev ## time the store on each engine beside the store on a volume
 
 .PHONY: lock
 lock: dev ## resolve requirements*.in into constraints*.txt
-	$(lock) $(upgrade) requirements.in --output-file constraints.txt
-	$(lock) $(upgrade) requirements-base.in --constraint constraints.txt --output-file constraints-base.txt
-	$(lock) $(upgrade) requirements.in --override requirements-fastmcp4.in --output-file constraints-fastmcp4.txt
+	$(lock) $(upgrade) $(excluded) requirements.in --output-file constraints.txt
+	$(lock) $(upgrade) $(excluded) requirements-base.in --constraint constraints.txt --output-file constraints-base.txt
+	$(lock) $(upgrade) $(excluded) requirements.in --override requirements-fastmcp4.in --output-file constraints-fastmcp4.txt
+	$(lock) $(upgrade) requirements-excluded.in --constraint constraints.txt --output-file constraints-excluded.txt
 	$(lock) $(upgrade) requirements-build.in --output-file constraints-build.txt
 	$(lock) $(upgrade) requirements-dev.in --output-file constraints-dev.txt
 	$(lock) $(upgrade) tests/upstream/requirements.in --output-file tests/upstream/constraints.txt
@@ -157,6 +158,7 @@ lock: dev ## resolve requirements*.in into constraints*.txt
 		$(lock) tests/importers/requirements-$$old.in --output-file tests/importers/constraints-$$old.txt; done
 
 lock = $(venv)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+excluded = --excludes requirements-excluded.in
 
 .PHONY: upgrade
 upgrade: ## the same with newer releases, but none that is younger than COOL_DOWN days

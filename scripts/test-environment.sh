@@ -2,7 +2,7 @@
 # Makes what tests start beside Holdfast, compare it with and import from: an environment each with the real packages of
 # another server, as they come. `fastmcp-3` and `fastmcp-4` have the very packages of constraints.txt and of
 # constraints-fastmcp4.txt, neither patched nor wrapped; `holdfast-fastmcp4` has the latter with our patches and Holdfast,
-# as .venv has the former.
+# as .venv has the former. Without our patches exasol's server needs what Holdfast leaves out, so `fastmcp-3` has that.
 # Does nothing where it is up to date. Prints its interpreter.
 # usage: scripts/test-environment.sh canaille|fastmcp-2|fastmcp-3|fastmcp-4|holdfast-fastmcp4|memory-service
 set -euo pipefail
@@ -15,20 +15,21 @@ base_python() {
 }
 
 # usage: constraints_of NAME
+# The lock files, one a line.
 constraints_of() {
 	case $1 in
-	fastmcp-3) echo constraints.txt ;;
+	fastmcp-3) printf '%s\n' constraints.txt constraints-excluded.txt ;;
 	fastmcp-4 | holdfast-fastmcp4) echo constraints-fastmcp4.txt ;;
 	*) compgen -G "tests/*/constraints-$1.txt" ;;
 	esac
 }
 
-# usage: fingerprint PYTHON CONSTRAINTS VENV
+# usage: fingerprint PYTHON VENV CONSTRAINTS...
 # Changes whenever the environment would come out different.
 fingerprint() {
 	"$1" --version
-	sha256sum "$2" scripts/test-environment.sh scripts/install-locked.sh
-	if has_holdfast "$3"; then
+	sha256sum "${@:3}" scripts/test-environment.sh scripts/install-locked.sh
+	if has_holdfast "$2"; then
 		sha256sum patches/series* patches/*.patch patches/*/*.patch scripts/apply-patches.sh pyproject.toml
 	fi
 }
@@ -38,13 +39,13 @@ has_holdfast() {
 	[[ ${1##*/} == holdfast-* ]]
 }
 
-# usage: make_venv PYTHON CONSTRAINTS VENV
+# usage: make_venv PYTHON VENV CONSTRAINTS...
 make_venv() {
-	.venv/bin/uv venv --quiet --clear --python "$1" "$3"
-	scripts/install-locked.sh "$3" "$2"
-	if has_holdfast "$3"; then
-		scripts/apply-patches.sh "$("$3/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" >&2
-		install_holdfast "$3"
+	.venv/bin/uv venv --quiet --clear --python "$1" "$2"
+	scripts/install-locked.sh "${@:2}"
+	if has_holdfast "$2"; then
+		scripts/apply-patches.sh "$("$2/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" >&2
+		install_holdfast "$2"
 	fi
 }
 
@@ -56,8 +57,10 @@ install_holdfast() {
 }
 
 main() {
-	local constraints venv=.cache/test-environments/$1 python
-	if ! constraints=$(constraints_of "$1"); then
+	local venv=.cache/test-environments/$1 python
+	local -a constraints
+	mapfile -t constraints < <(constraints_of "$1")
+	if [ ${#constraints[@]} -eq 0 ]; then
 		echo "error: there is no tests/*/constraints-$1.txt" >&2
 		exit 2
 	fi
@@ -66,9 +69,9 @@ main() {
 	mkdir -p .cache/test-environments
 	exec 9>"$venv.lock"
 	flock 9
-	if ! fingerprint "$python" "$constraints" "$venv" | cmp --silent - "$venv/fingerprint"; then
-		make_venv "$python" "$constraints" "$venv"
-		fingerprint "$python" "$constraints" "$venv" >"$venv/fingerprint"
+	if ! fingerprint "$python" "$venv" "${constraints[@]}" | cmp --silent - "$venv/fingerprint"; then
+		make_venv "$python" "$venv" "${constraints[@]}"
+		fingerprint "$python" "$venv" "${constraints[@]}" >"$venv/fingerprint"
 	fi
 	echo "$PWD/$venv/bin/python"
 }
