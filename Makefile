@@ -99,7 +99,7 @@ clients: dev build ## sign in with every real client, kill the container, let to
 	@PATH="$(CURDIR)/$(venv):$$PATH" pytest tests/clients/test_clients.py $(PYTEST_ARGS)
 
 .PHONY: supply-chain
-supply-chain: dev build ## try the seccomp profile with every engine, list the image in full, and publish and verify it
+supply-chain: dev build ## try the seccomp profile with every engine, list each image in full, and publish and verify them
 	@PATH="$(CURDIR)/$(venv):$$PATH" SUPPLY_CHAIN=whole pytest tests/supply $(PYTEST_ARGS)
 
 .PHONY: nfs

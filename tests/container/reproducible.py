@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from harness.container import ROOT, docker
+from harness.container import RELEASED, ROOT, docker
 
 
 def layers(tag: str, target: str) -> list[str]:
@@ -15,7 +15,7 @@ def layers(tag: str, target: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("target", ["holdfast", "base"])
+@pytest.mark.parametrize("target", RELEASED)
 def test_two_builds_make_the_same_layers(target: str) -> None:
     tags = [f"holdfast-{number}-of-2:{target}" for number in (1, 2)]
     try:

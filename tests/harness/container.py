@@ -15,6 +15,9 @@ from harness.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 IMAGE = os.environ.get("IMAGE", "holdfast")
+RELEASED = ("holdfast", "base", "fastmcp4")
+"""The targets of the Dockerfile that a release publishes."""
+
 READY_WITHIN = 90.0
 HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp")
 

@@ -1,6 +1,6 @@
 """An image that was published with the commands of docs/supply-chain.md can be verified, and a changed one cannot.
 
-What `make long` publishes is tiny; `make supply-chain` publishes the real image.
+What `make long` publishes is tiny; `make supply-chain` publishes the real images.
 """
 
 import base64
@@ -14,8 +14,9 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
-from harness.container import ROOT, built_image, docker
+from harness.container import RELEASED, ROOT, built_image, docker
 from supply.conftest import Publisher
 from test_docs import blocks
 
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.long
 
 PAGE = ROOT / "docs" / "supply-chain.md"
 PUBLISH, VERIFY = (block for block in blocks(PAGE, "sh") if "registry.example.com" in block)
+RELEASE = ROOT / ".github/workflows/release.yaml"
+WHOLE = os.environ.get("SUPPLY_CHAIN") == "whole"
 TAG = "registry.example.com/holdfast:0.1.0"
 ATTESTED = {
     "cyclonedx": ("https://cyclonedx.org/bom", "sbom.cdx.json"),
@@ -34,7 +37,7 @@ ATTESTED = {
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The image to publish."""
-    if os.environ.get("SUPPLY_CHAIN") == "whole":
+    if WHOLE:
         yield built_image()
         return
     name = f"holdfast-test-{uuid.uuid4().hex[:12]}"
@@ -102,6 +105,24 @@ def test_a_changed_image_under_the_same_name_is_refused(publisher: Publisher, pu
     verify, _, attestation = VERIFY.replace(f"{TAG}-amd64", TAG).splitlines()
     assert "no signatures found" in publisher.run(verify).stderr
     assert "no valid bundles exist in registry" in publisher.run(attestation).stderr
+
+
+def test_a_release_publishes_each_of_its_images(publisher: Publisher, published: str, image: str) -> None:
+    """By the commands of the workflow, which has no key but an identity."""
+    assert published
+    for target in RELEASED:
+        name, directory = built_image(target) if WHOLE else image, f"release/images/{target}/amd64"
+        publisher.succeed(f"scripts/sbom.sh {name} {directory}; docker save {name} | gzip >{directory}/image.tar.gz")
+    (step,) = [
+        step
+        for step in yaml.safe_load(RELEASE.read_text())["jobs"]["publish"]["steps"]
+        if "publish-image.sh" in step.get("run", "")
+    ]
+    settings = f"COSIGN_KEY=$PWD/cosign.key REPOSITORY={publisher.repository} GITHUB_REF_NAME=v0.2.0"
+    publisher.succeed(f"export {settings}; cd release\n{step['run']}")
+    verify, _, _ = VERIFY.splitlines()
+    for tag in ("0.2.0", "0.2.0-amd64", "0.2.0-base", "0.2.0-fastmcp4"):
+        publisher.succeed(verify.replace(TAG, f"{publisher.repository}:{tag}"))
 
 
 def test_another_key_is_refused(publisher: Publisher, published: str) -> None:
