@@ -32,7 +32,8 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
 RUN for name in holdfast build; do \
         python3.13 -m venv --without-pip "/opt/$name" && rm "/opt/$name"/bin/?ctivate* || exit 1; \
     done
-COPY scripts/compile_modules.py scripts/install-environment.sh scripts/prune_packages.py /src/scripts/
+COPY scripts/compile_modules.py scripts/install-environment.sh scripts/list_wheels.py scripts/prune_packages.py \
+    /src/scripts/
 
 
 # The secret is for networks that inspect TLS: the bundle with their authority is mounted for this step alone.
