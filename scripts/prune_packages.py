@@ -24,6 +24,8 @@ UNNEEDED = re.compile(
     # Of the installation, not of the package.
     r"|\.dist-info/(INSTALLER|REQUESTED|direct_url\.json)$"
     rf"|^botocore/data/(?!({'|'.join(SERVICES)})/)[^/]+/"
+    # For where there is no certifi.
+    r"|^botocore/cacert\.pem$"
 )
 
 

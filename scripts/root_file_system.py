@@ -39,8 +39,12 @@ UNREAD = re.compile(
     r"/usr/share/doc/.+/(?!copyright$)[^/]+$"
     r"|/usr/share/(base-files|bug|ca-certificates|debconf|dict|doc-base|info|lintian|man|misc|perl5)(/|$)"
     r"|/usr/lib/ssl/misc/|/usr/(include|src|games)(/|$)"
-    # Python tests itself with these, and has its own tables of characters.
-    r"|/usr/lib/python3\.13/test/|/usr/lib/[^/]+/gconv/"
+    # Python tests itself with these, explains itself at its prompt, and has its own tables of characters.
+    r"|/usr/lib/python3\.13/(test/|pydoc_data/topics\.py)|/usr/lib/[^/]+/gconv/"
+    # Berkeley DB, of which Debian has only the first interface, for files that nothing writes: dbm has SQLite's, too.
+    r"|/usr/lib/python3\.13/lib-dynload/_dbm\."
+    # Of the C library: what debuggers load, and mathematics that compilers call only when they are told to.
+    r"|/usr/lib/[^/]+/lib(c_malloc_debug|memusage|mvec|pcprofile|thread_db)\.so"
     r"|/etc/(apt|ca-certificates|cron\.\w+|default|dpkg|init\.d|profile\.d|skel|update-motd\.d)(/|$)"
     r"|/var/(backups|cache|lib/misc|local|lock|log|mail|spool)(/|$)"
 )

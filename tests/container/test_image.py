@@ -40,7 +40,7 @@ import exasol.ai.mcp, mcp_holdfast
 warnings.simplefilter("ignore")
 not_here = {
     *("_overlapped", "_winapi", "_wmi", "msvcrt", "nt", "winreg", "winsound", "_scproxy", "_ios_support"),
-    *("_gdbm", "_tkinter", "ensurepip", "idlelib", "tkinter", "turtle", "turtledemo"),
+    *("_dbm", "_gdbm", "_tkinter", "ensurepip", "idlelib", "tkinter", "turtle", "turtledemo"),
     *("antigravity", "this"),
 }
 own = [module.name for package in (mcp_holdfast, exasol.ai.mcp)
