@@ -89,6 +89,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "HTTPS_PROXY": way_out.url,
         "SSL_CERT_FILE": str(cloudflare.authority),
         "HOLDFAST_CLOUDFLARE_TEAM": "people",
+        "HOLDFAST_METRICS_TOKEN": "m" * 40,
         "HOLDFAST_CLOUDFLARE_AUDIENCE": f"{AUDIENCE}, {SECOND}",
         "HOLDFAST_TOKENS": json.dumps({"ci": {"token_hash": hash_of(TOKEN), "expires_at": "2999-01-01"}}),
     }
@@ -174,6 +175,11 @@ def test_every_host_is_closed(site: Site, host: str) -> None:
 
 def test_who_looks_after_the_server_needs_no_assertion(site: Site) -> None:
     assert [site.ask(path=path).status_code for path in ("/livez", "/readyz")] == [200, 200]
+
+
+def test_metrics_have_a_token_of_their_own(site: Site) -> None:
+    assert site.ask(path="/metrics").status_code == 401
+    assert site.ask(assertion(), path="/metrics").status_code == 401
 
 
 def test_it_is_a_second_gate_and_no_login(site: Site) -> None:
