@@ -338,6 +338,36 @@ class TestWhatHoldfastProvides:
         assert problem.remedy == "Remove it"
 
 
+class TestTokensOfOtherApplications:
+    """Who is given one at another application must not be able to use it here unnoticed (RFC 9700, section 4.10.2)."""
+
+    def warnings(self, name: str, **variables: str) -> list[str]:
+        given = {f"FASTMCP_SERVER_AUTH_{variable}": value for variable, value in variables.items()}
+        return list(plan(name, given).warnings())
+
+    def test_are_warned_of_where_no_audience_is_named(self) -> None:
+        (warning,) = self.warnings("jwt", JWT_JWKS_URI="https://idp.example.com/jwks")
+        assert warning.startswith("FASTMCP_SERVER_AUTH_JWT_AUDIENCE is not set, so whoever has a token")
+        assert self.warnings("jwt", JWT_JWKS_URI="https://idp.example.com/jwks", JWT_AUDIENCE="here") == []
+
+    def test_are_warned_of_where_none_can_be_named(self) -> None:
+        variables = {"TOKEN_VERIFIER": "githubtokenverifier", "AUTHORIZATION_SERVERS": "https://idp.example.com"}
+        variables = {f"REMOTEAUTHPROVIDER_{name}": value for name, value in variables.items()}
+        (warning,) = self.warnings("remoteauthprovider", **variables)
+        assert warning.startswith("GitHubTokenVerifier cannot tell what a token was issued for")
+
+    def test_are_nothing_to_a_proxy_but_to_what_stands_beside_it(self) -> None:
+        login = {"GITHUB_CLIENT_ID": "an-id", "GITHUB_CLIENT_SECRET": "s"}
+        assert self.warnings("github", **login) == []
+        beside = {
+            "MULTIAUTH_SERVER": "github",
+            "MULTIAUTH_VERIFIERS": "jwt",
+            "JWT_JWKS_URI": "https://idp.example.com/",
+        }
+        (warning,) = self.warnings("multiauth", **login, **beside)
+        assert "JWT_AUDIENCE is not set" in warning
+
+
 class TestConversion:
     @pytest.mark.parametrize("text", ["true", "TRUE", "True", "1", "yes", "y", "on", "t", " true "])
     def test_consent_in_every_spelling_is_really_true(self, text: str) -> None:

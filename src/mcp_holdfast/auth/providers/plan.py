@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastmcp.server.auth import AuthProvider
+from fastmcp.server.auth.oauth_proxy import OAuthProxy
 from fastmcp.server.auth.oidc_proxy import OIDCProxy
 from fastmcp.server.auth.providers.oci import OCIProvider
 from key_value.aio.adapters.pydantic import PydanticAdapter
@@ -35,6 +36,14 @@ CONSENT = "require_authorization_consent"
 SECRETS = re.compile(r"secret|password|key|(^|_)tokens?$", re.IGNORECASE)
 OF_SETTINGS_ALONE = frozenset({"client_storage", "jwt_signing_key", ALLOW_LIST})
 """What is not told as a parameter of the provider unless it was set as one: settings of Holdfast's own tell it."""
+
+AUDIENCE = "audience"
+NAME_AN_AUDIENCE = frozenset({"JWTVerifier", "KeycloakAuthProvider"})
+KNOW_NO_AUDIENCE = frozenset(
+    {"GitHubTokenVerifier", "GoogleTokenVerifier", "HuggingFaceTokenVerifier", "WorkOSTokenVerifier"}
+)
+OF_ANY_APPLICATION = "whoever has a token that the identity provider issued for any other application can use it here"
+"""RFC 9700, section 4.10.2; MCP, "Token audience binding and validation"."""
 
 NOT_NOW = frozenset({408, 425, 429})
 DISCOVERY_PATH = "/.well-known/openid-configuration"
@@ -93,6 +102,21 @@ class ProviderPlan:
                     f"{plan.variables[CONSENT]} turns the consent page off: following a link is then enough to give a "
                     "stranger's client the tokens of someone who is signed in at the identity provider"
                 )
+        for plan in self._verifiers_of_callers():
+            name = plan.provider_class.__name__
+            if name in NAME_AN_AUDIENCE and not plan.arguments.get(AUDIENCE):
+                yield f"{plan.variables[AUDIENCE]} is not set, so {OF_ANY_APPLICATION}"
+            elif name in KNOW_NO_AUDIENCE:
+                yield f"{name} cannot tell what a token was issued for, so {OF_ANY_APPLICATION}"
+
+    def _verifiers_of_callers(self) -> "Iterator[ProviderPlan]":
+        """Yield what verifies the tokens that callers bring: those of a proxy are its own, and for nobody else."""
+        if issubclass(self.provider_class, OAuthProxy):
+            return
+        yield self
+        for parts in self.parts.values():
+            for part in parts:
+                yield from part._verifiers_of_callers()
 
     def build(
         self,
