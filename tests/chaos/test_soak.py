@@ -7,16 +7,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from bench.processes import proportional_bytes
 from bench.soak.drawing import draw
 from bench.soak.judging import MOST, TOLERANCES, UNITS, verdicts
 from bench.soak.load import Notes
 from bench.soak.servers import RESTARTED, STEADY, AsProcess, Soaked, as_processes
 from bench.soak.watching import Watched, watch
 
+from harness.oauth import OAuthClient
+from harness.server import Server
+
 SECONDS = 10.0
 RESTARTS = 2
 EVERYTHING = {"register", "authorize", "sign in", "redeem", "open", "call", "refresh", "close", "revoke"}
+
+BYTES_OF_A_HASH = 19 * 1024 * 1024
+"""What Argon2 fills to check a PIN (`mcp_holdfast.auth.argon2`)."""
 
 MINUTES = 30
 LEVEL = 100.0
@@ -67,6 +75,17 @@ def test_the_plot_shows_every_series(found: dict[str, Any], tmp_path: Path) -> N
     draw(found, tmp_path / "soak.svg")
     drawn = (tmp_path / "soak.svg").read_text()
     assert all(text in drawn for text in (*UNITS, STEADY, RESTARTED))
+
+
+def test_the_memory_that_a_pin_takes_to_be_checked_is_given_back(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", tmp_path / "server.log").start()
+    try:
+        before = proportional_bytes(server.process_id, "Pss_Anon")
+        with httpx.Client(base_url=server.url, timeout=30) as http:
+            OAuthClient(http).sign_in()
+        assert proportional_bytes(server.process_id, "Pss_Anon") - before < BYTES_OF_A_HASH / 2
+    finally:
+        server.stop()
 
 
 def level(minute: float) -> float:
