@@ -154,6 +154,7 @@ lock: dev ## resolve requirements*.in into constraints*.txt
 	$(lock) $(upgrade) requirements-dev.in --output-file constraints-dev.txt
 	$(lock) $(upgrade) tests/upstream/requirements.in --output-file tests/upstream/constraints.txt
 	$(lock) tests/providers/requirements-canaille.in --output-file tests/providers/constraints-canaille.txt
+	$(lock) bench/requirements-servers.in --output-file bench/constraints-servers.txt
 	for old in fastmcp-2 memory-service; do \
 		$(lock) tests/importers/requirements-$$old.in --output-file tests/importers/constraints-$$old.txt; done
 

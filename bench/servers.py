@@ -51,19 +51,37 @@ class Stock(StockServer):
             return False
 
 
+class OtherwiseStarted(Server):
+    """Holdfast, started by another program than the image's."""
+
+    def __init__(self, home: Path, log: Path, program: Sequence[str], **environment: str) -> None:
+        super().__init__(home, log, **environment)
+        self._program = program
+
+    def command(self) -> Sequence[str]:
+        return self._program
+
+
 @dataclass(frozen=True)
 class Kind:
-    """A server to compare: whose it is, and its environment beside what all of that kind have."""
+    """A server to compare: whose it is, and its environment beside what all of that kind have.
+
+    A `program` is what starts Holdfast instead of the image's.
+    """
 
     is_stock: bool
     environment: Mapping[str, str]
+    program: Sequence[str] = ()
 
     def made(self, directory: Path, name: str) -> ServerProcess:
         home = directory / name.replace(" ", "-").replace(",", "")
         log = home.with_suffix(".log")
         if self.is_stock:
             return Stock(home, log, **self.environment)
-        return Server(home, log, **{**OURS, **self.environment})
+        environment = {**OURS, **self.environment}
+        if self.program:
+            return OtherwiseStarted(home, log, self.program, **environment)
+        return Server(home, log, **environment)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 # another server, as they come. `fastmcp-3` and `fastmcp-4` have the very packages of constraints.txt and of
 # constraints-fastmcp4.txt, neither patched nor wrapped; `holdfast-fastmcp4` has the latter with our patches and Holdfast,
 # as .venv has the former. Without our patches exasol's server needs what Holdfast leaves out, so `fastmcp-3` has that.
+# `servers` has what bench/ serves Holdfast by that is not in .venv.
 # Does nothing where it is up to date. Prints its interpreter.
-# usage: scripts/test-environment.sh canaille|fastmcp-2|fastmcp-3|fastmcp-4|holdfast-fastmcp4|memory-service
+# usage: scripts/test-environment.sh canaille|fastmcp-2|fastmcp-3|fastmcp-4|holdfast-fastmcp4|memory-service|servers
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,6 +21,7 @@ constraints_of() {
 	case $1 in
 	fastmcp-3) printf '%s\n' constraints.txt constraints-excluded.txt ;;
 	fastmcp-4 | holdfast-fastmcp4) echo constraints-fastmcp4.txt ;;
+	servers) echo bench/constraints-servers.txt ;;
 	*) compgen -G "tests/*/constraints-$1.txt" ;;
 	esac
 }
