@@ -1,8 +1,9 @@
-"""Draw what was found, as SVG: calls a second, the distribution of their latency, starts, and growth with records."""
+"""Draw what was found, as SVG: calls, the distribution of their latency, starts, growth with records, and workers."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -31,6 +32,8 @@ def draw(found: Mapping[str, Result], directory: Path) -> None:
         ("tool_calls", "latency", latency),
         ("start", "start", start),
         ("records", "growth", growth),
+        ("many_records", "growth-many", growth),
+        ("worker_classes", "worker-classes", worker_classes),
     )
     for row, name, plot in plots:
         if row in found:
@@ -42,15 +45,22 @@ def draw(found: Mapping[str, Result], directory: Path) -> None:
 
 def throughput(axes: Axes, result: Result) -> None:
     """Medians of calls a second, by server and calls at once."""
-    servers = list(result.raw)
+    _by_server(axes, result.raw, "calls a second")
+
+
+def worker_classes(axes: Axes, result: Result) -> None:
+    """Medians of the CPU time of a call, by server and calls at once."""
+    _by_server(axes, result.raw["calls"], "CPU ms a call")
+
+
+def _by_server(axes: Axes, measured: Mapping[str, Mapping[str, Any]], what: str) -> None:
+    servers = list(measured)
     for number, at_once in enumerate(AT_ONCE):
-        heights = [
-            statistics.median(found["calls a second"] for found in result.raw[server][at_once]) for server in servers
-        ]
-        axes.barh([place + 0.27 * (1 - number) for place in range(len(servers))], heights, 0.25, label=at_once)
+        lengths = [statistics.median(found[what] for found in measured[server][at_once]) for server in servers]
+        axes.barh([place + 0.27 * (number - 1) for place in range(len(servers))], lengths, 0.25, label=at_once)
     axes.set_yticks(range(len(servers)), servers)
     axes.invert_yaxis()
-    axes.set_xlabel("calls a second")
+    axes.set_xlabel(what)
     axes.legend(title="calls at once")
 
 
