@@ -4,6 +4,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from harness.journeys import LocalJourney
+
 PAYLOAD = Path(__file__).with_name("counting_payload.py")
 
 
@@ -29,3 +31,16 @@ class FileCounts:
             before = now
             time.sleep(0.3)
         return Counter(now)
+
+    def of_steps(self, journey: LocalJourney) -> dict[str, Counter[str]]:
+        """What each step of a journey does, and the same call once more."""
+        found = {}
+        for name, step in journey.steps.items():
+            self.begin()
+            step()
+            found[name] = self.settle()
+            if name == "call":
+                self.begin()
+                step()
+                found["call again"] = self.settle()
+        return found

@@ -48,25 +48,12 @@ def count(provider: IdentityProvider, tmp_path: Path) -> Count:
         try:
             with httpx.Client(base_url=server.url, timeout=60) as http:
                 for number in range(2):
-                    found = steps_of(LOGINS[login](http, f"Client {number}"), counts)
+                    found = counts.of_steps(LOGINS[login](http, f"Client {number}"))
             return found
         finally:
             server.stop()
 
     return of
-
-
-def steps_of(journey: LocalJourney, counts: FileCounts) -> dict[str, Counter[str]]:
-    found = {}
-    for name, step in journey.steps.items():
-        counts.begin()
-        step()
-        found[name] = counts.settle()
-        if name == "call":
-            counts.begin()
-            step()
-            found["call again"] = counts.settle()
-    return found
 
 
 @pytest.mark.parametrize("login", LOGINS)
