@@ -140,12 +140,12 @@ def test_a_directory_with_none_of_the_packages_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_missing_target_is_refused(site_packages: Path) -> None:
-    (site_packages / LAST.targets[0]).unlink()
+    (site_packages / REVOCATION.targets[0]).unlink()
 
     result = apply_patches(site_packages)
 
     assert result.returncode == 1
-    assert str(LAST.targets[0]) in result.stderr
+    assert str(REVOCATION.targets[0]) in result.stderr
 
 
 def test_a_series_that_names_a_missing_patch_is_refused(site_packages: Path, checkout: Path) -> None:
