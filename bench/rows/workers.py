@@ -3,13 +3,17 @@
 64 connections that stay open call a small tool without a pause. Memory is proportional (PSS): a page that processes
 share counts once. A further worker is a third of what four workers have more than one, after calls to each; it is
 compared with a server of one worker, whose process and arbiter share their pages, too.
+
+Two that work at once slow each other down in the processor, whatever they are. How much is told by two servers of one
+worker, which share nothing and are loaded side by side with half of the connections each.
 """
 
 import json
 import statistics
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from bench.processes import connections_of, cpu_seconds, proportional_bytes
@@ -25,6 +29,7 @@ ONE, TWO, FOUR = "one worker", "two workers", "four workers"
 KINDS: Mapping[str, Kind] = {
     name: Kind(False, {"WEB_CONCURRENCY": str(workers)}) for name, workers in ((ONE, 1), (TWO, 2), (FOUR, 4))
 }
+ANOTHER, SIDE_BY_SIDE = "another of one worker", "two servers of one worker"
 
 
 def measure(scale: Scale, progress: Progress) -> Result:
@@ -32,13 +37,16 @@ def measure(scale: Scale, progress: Progress) -> Result:
     spread: list[list[int]] = []
     with running(KINDS, progress) as started:
         memory = {name: weigh(one) for name, one in started.items()}
-        for number in range(scale.rounds):
-            progress(f"round {number + 1} of {scale.rounds}")
-            for name in (ONE, TWO):
-                found, connections = load_and_count(started[name], seconds=max(SHORTEST_LOAD, scale.seconds))
-                calls[name].append(found)
-                if name == TWO:
-                    spread.append(connections)
+        seconds = max(SHORTEST_LOAD, scale.seconds)
+        with running({ANOTHER: KINDS[ONE]}, progress) as more:
+            for number in range(scale.rounds):
+                progress(f"round {number + 1} of {scale.rounds}")
+                for name in (ONE, TWO):
+                    found, connections = load_and_count(started[name], seconds=seconds)
+                    calls[name].append(found)
+                    if name == TWO:
+                        spread.append(connections)
+                calls[SIDE_BY_SIDE].append(load_side_by_side(started[ONE], more[ANOTHER], seconds=seconds))
     return result(calls, spread, memory)
 
 
@@ -62,14 +70,35 @@ def load_and_count(started: Started, *, seconds: float) -> tuple[dict[str, Any],
     return told(json.loads(answer), cpu_seconds(leader) - before, started.server), connections
 
 
+def load_side_by_side(*servers: Started, seconds: float) -> dict[str, Any]:
+    """What calls took that these servers answered at the same time."""
+    before = sum(cpu_seconds(one.server.process_id) for one in servers)
+    with ExitStack() as stack:
+        at_once = CONNECTIONS // len(servers)
+        generators = [stack.enter_context(loading(one, at_once=at_once, seconds=seconds)) for one in servers]
+        found = [json.loads(generator.communicate()[0]) for generator in generators]
+    cpu = sum(cpu_seconds(one.server.process_id) for one in servers) - before
+    answered = sum(one["calls"] for one in found)
+    return {
+        "calls a second": sum(one["calls"] / one["seconds"] for one in found),
+        "CPU ms a call": 1000 * cpu / answered,
+        "errors": sum((Counter(one["errors"]) for one in found), Counter()),
+    }
+
+
 def result(calls: dict[str, list[dict[str, Any]]], spread: list[list[int]], memory: dict[str, float]) -> Result:
     fullest = statistics.median(max(connections) / sum(connections) for connections in spread)
-    pairs = zip(calls[TWO], calls[ONE], strict=True)
-    cpu = statistics.median(two["CPU ms a call"] / one["CPU ms a call"] for two, one in pairs)
+    cpu, cpu_side_by_side = (
+        statistics.median(
+            two["CPU ms a call"] / other["CPU ms a call"] for two, other in zip(calls[TWO], calls[name], strict=True)
+        )
+        for name in (ONE, SIDE_BY_SIDE)
+    )
     further = (memory[FOUR] - memory[ONE]) / 3
     verdicts = [
         Verdict("of two workers, share of connections of the fuller one", "at most", 0.6, [fullest]),
         Verdict("CPU time a call, two workers against one", "at most", 1.05, [cpu]),
+        Verdict("the same against two servers of one worker, side by side", "at most", 1.05, [cpu_side_by_side]),
         Verdict(
             "memory of each further worker of four, against a server of one", "at most", 0.3, [further / memory[ONE]]
         ),
