@@ -3,6 +3,7 @@
 import shutil
 import ssl
 from pathlib import Path
+from unittest.mock import Mock
 
 import certifi
 import pytest
@@ -29,16 +30,15 @@ def test_certificates_are_read_once_and_again_where_they_changed(
     certificates = tmp_path / "certificates.pem"
     shutil.copy(certifi.where(), certificates)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates))
-    read: list[object] = []
-    create = ssl.create_default_context
-    monkeypatch.setattr(ssl, "create_default_context", lambda **named: read.append(named) or create(**named))
+    read = Mock(wraps=ssl.create_default_context)
+    monkeypatch.setattr(ssl, "create_default_context", read)
     proxy = a_proxy()
 
     for _ in range(3):
         proxy._create_upstream_oauth_client()
-    assert len(read) == 1
+    assert read.call_count == 1
 
     certificates.unlink()
     certificates.write_text(Path(certifi.where()).read_text() + "\n")
     proxy._create_upstream_oauth_client()
-    assert len(read) == 2
+    assert read.call_count == 2
