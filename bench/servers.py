@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,12 +16,16 @@ import httpx
 
 from bench import PROGRAMS
 from bench.processes import cpu_seconds
-from bench.result import Progress
+from bench.result import Progress, Scale
 from harness.identity_provider import IdentityProvider
 from harness.oauth import OAuthClient
 from harness.proxy_login import ProxyPerson, proxy_environment
 from harness.server import Server, ServerProcess
 from harness.stock import StockServer, stock_python
+
+CALLS_AT_ONCE = (1, 16, 64)
+Rounds = dict[str, dict[int, list[dict[str, Any]]]]
+"""What each load of a server found, by its name and the number of calls at once."""
 
 CALCULATOR = PROGRAMS / "calculator.py"
 SLOW = {"SLOW_FILES": "0.002"}
@@ -138,6 +143,19 @@ def load(started: Started, *, at_once: int, seconds: float) -> dict[str, Any]:
     with loading(started, at_once=at_once, seconds=seconds) as generator:
         answer = generator.communicate()[0]
     return told(json.loads(answer), cpu_seconds(leader) - before, started.server)
+
+
+def load_in_rounds(started: Mapping[str, Started], scale: Scale, progress: Progress) -> Rounds:
+    """Load every server once to warm it, then all in turn in each round, at each number of calls at once."""
+    measured: Rounds = defaultdict(lambda: defaultdict(list))
+    for one in started.values():
+        load(one, at_once=16, seconds=scale.seconds)
+    for number in range(scale.rounds):
+        progress(f"round {number + 1} of {scale.rounds}")
+        for calls in CALLS_AT_ONCE:
+            for name, one in started.items():
+                measured[name][calls].append(load(one, at_once=calls, seconds=scale.seconds))
+    return measured
 
 
 def told(found: Mapping[str, Any], cpu: float, server: ServerProcess) -> dict[str, Any]:

@@ -6,15 +6,12 @@ Holdfast is the faster one. With *2 ms* each file operation takes so much longer
 """
 
 import statistics
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bench.result import Progress, Result, Scale, Verdict
-from bench.servers import ANONYMOUS, SLOW, Kind, load, running
-
-CALLS_AT_ONCE = (1, 16, 64)
+from bench.servers import ANONYMOUS, CALLS_AT_ONCE, SLOW, Kind, Rounds, load_in_rounds, running
 
 STOCK, STOCK_FILES, STOCK_MEMORY, STOCK_SLOW = (
     "stock, no login",
@@ -54,19 +51,10 @@ GOALS = (
     Goal("calls a second without a login, against stock", OURS_ANONYMOUS, STOCK, 2.0),
 )
 
-Rounds = dict[str, dict[int, list[dict[str, Any]]]]
-
 
 def measure(scale: Scale, progress: Progress) -> Result:
-    measured: Rounds = defaultdict(lambda: defaultdict(list))
     with running(KINDS, progress) as started:
-        for one in started.values():
-            load(one, at_once=16, seconds=scale.seconds)
-        for number in range(scale.rounds):
-            progress(f"round {number + 1} of {scale.rounds}")
-            for calls in CALLS_AT_ONCE:
-                for name, one in started.items():
-                    measured[name][calls].append(load(one, at_once=calls, seconds=scale.seconds))
+        measured = load_in_rounds(started, scale, progress)
     verdicts = [
         Verdict(goal.what, "at least", goal.ratio, [ratio(measured, goal, calls)["time"] for calls in CALLS_AT_ONCE])
         for goal in GOALS

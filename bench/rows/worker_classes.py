@@ -15,25 +15,20 @@ with a drain of 2 s, in which a server shall still say that it is not ready.
 import statistics
 import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from bench import PROGRAMS
 from bench.processes import proportional_bytes
 from bench.result import Progress, Result, Scale
 from bench.robustness import DRAIN, table_of
-from bench.servers import ANONYMOUS, Kind, load, running
+from bench.servers import ANONYMOUS, CALLS_AT_ONCE, Kind, Rounds, load_in_rounds, running
 from harness.environments import interpreter_of
 
-CALLS_AT_ONCE = (1, 16, 64)
 COLUMNS = ("calls a second", "CPU ms a call", "median ms", "99th percentile ms")
 PATIENT = {"HOLDFAST_SERVER": str(PROGRAMS / "patient.py"), "HOLDFAST_ALLOW_ANONYMOUS": "true", **ANONYMOUS, **DRAIN}
 IMAGE = "gunicorn, as in the image"
-
-Rounds = dict[str, dict[int, list[dict[str, Any]]]]
 
 
 def kinds(environment: Mapping[str, str]) -> dict[str, Kind]:
@@ -58,15 +53,8 @@ def extra_packages() -> str:
 
 
 def measure(scale: Scale, progress: Progress) -> Result:
-    measured: Rounds = defaultdict(lambda: defaultdict(list))
     with running(kinds({}), progress) as started:
-        for one in started.values():
-            load(one, at_once=16, seconds=scale.seconds)
-        for number in range(scale.rounds):
-            progress(f"round {number + 1} of {scale.rounds}")
-            for calls in CALLS_AT_ONCE:
-                for name, one in started.items():
-                    measured[name][calls].append(load(one, at_once=calls, seconds=scale.seconds))
+        measured = load_in_rounds(started, scale, progress)
         memory = {name: proportional_bytes(one.server.process_id) for name, one in started.items()}
     progress("clients that do not go on, and stops")
     robustness = try_robustness()
