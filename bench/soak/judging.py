@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from bench.result import Verdict
+from bench.soak.machine import CPU, WALL
 
 JUDGED_FROM = 1 / 3
 """The share of the time after which memory is warm, and as much expires as is added."""
@@ -44,21 +45,27 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "file descriptors": Tolerance("", 2, 0),
     "files": Tolerance("", 20, 0.2),
     "CPU time": Tolerance("ms a request", 0.5, 0.15),
-    # What else goes on on the machine is in these, too.
     "tool call": Tolerance("ms", 1, 0.3),
     "refresh": Tolerance("ms", 1, 0.3),
     "sign-in": Tolerance("ms", 5, 0.3),
 }
 
+SLOWED_BY: Mapping[str, str] = {"CPU time": CPU, "tool call": WALL, "refresh": WALL, "sign-in": WALL}
+"""The series of the machine that tells how much of what was measured is due to other work, or to a slower clock."""
 
-UNITS: Mapping[str, str] = {**{name: tolerance.unit for name, tolerance in TOLERANCES.items()}, "threads": ""}
-"""What every series that is judged counts."""
+UNITS: Mapping[str, str] = {
+    **{name: tolerance.unit for name, tolerance in TOLERANCES.items()},
+    "threads": "",
+    CPU: "ms a calculation",
+    WALL: "ms a calculation",
+}
+"""What every series counts that is judged, or that others are judged by."""
 
 
 def verdicts(name: str, found: Mapping[str, Any]) -> list[Verdict]:
     """Judge what was found of a server, in the form of `Watched.as_json`."""
     judged = [
-        growth_verdict(f"{name}, {series}", found["series"].get(series, []), tolerance)
+        growth_verdict(f"{name}, {series}", on_an_even_machine(found["series"], series), tolerance)
         for series, tolerance in TOLERANCES.items()
     ]
     judged += [
@@ -73,6 +80,19 @@ def verdicts(name: str, found: Mapping[str, Any]) -> list[Verdict]:
         ),
         Verdict(f"{name}, wrong answers", "at most", 0, [len(found["wrong"])]),
     ]
+
+
+def on_an_even_machine(found: Mapping[str, Sequence[tuple[float, float]]], series: str) -> list[tuple[float, float]]:
+    """The points of a series as they were, had the machine always been as fast as in the median.
+
+    What the machine does not change is left as it was measured; what was measured without it is not taken.
+    """
+    points = list(found.get(series, []))
+    if series not in SLOWED_BY:
+        return points
+    slowness = dict(found.get(SLOWED_BY[series], []))
+    usual = statistics.median(slowness.values()) if slowness else 1.0
+    return [(minute, value * usual / slowness[minute]) for minute, value in points if minute in slowness]
 
 
 def most_verdict(what: str, points: Sequence[tuple[float, float]], most: float) -> Verdict:

@@ -4,14 +4,16 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from bench.processes import cpu_seconds, descriptors, proportional_bytes, threads
+from bench.soak import machine
 from bench.soak.load import Notes, start_clients, stop_clients
 from bench.soak.servers import RESTARTED, Soaked, restart_again_and_again
 
@@ -47,10 +49,13 @@ class Watched:
     series: dict[str, list[Point]] = field(default_factory=dict)
     _spent: Spent | None = None
 
-    def sample(self) -> None:
-        """Measure everything once; of the processes nothing while they are restarted."""
+    def sample(self, of_the_machine: Mapping[str, float]) -> None:
+        """Measure everything once; of the processes nothing while they are restarted.
+
+        All points of a sample have the same minute, those `of_the_machine` itself too.
+        """
         minute = (time.monotonic() - self.began) / 60
-        found = {**self._files(), **self._latencies(), **self._processes()}
+        found = {**of_the_machine, **self._files(), **self._latencies(), **self._processes()}
         for name, value in found.items():
             self.series.setdefault(name, []).append((round(minute, 3), round(value, 2)))
 
@@ -120,11 +125,15 @@ def watch(
     began = time.monotonic()
     watched = [Watched(soaked, Notes(soaked), began) for soaked in servers]
     clients = [start_clients(one.soaked, one.notes) for one in watched]
-    with restarting(servers, times=restarts, seconds=seconds):
+    # A process of its own, since those of clients would wait for each other.
+    with (
+        restarting(servers, times=restarts, seconds=seconds),
+        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as beside,
+    ):
         while time.monotonic() < began + seconds or not all(is_enough(one) for one in watched):
-            time.sleep(every)
+            of_the_machine = beside.submit(machine.measure, every).result()
             for one in watched:
-                one.sample()
+                one.sample(of_the_machine)
             progress(", ".join(f"{one.soaked.name}: {latest(one)}" for one in watched))
     for some in clients:
         stop_clients(some)

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import httpx
 import pytest
 from bench.processes import proportional_bytes
 from bench.soak.drawing import draw
-from bench.soak.judging import MOST, TOLERANCES, UNITS, verdicts
+from bench.soak.judging import MOST, SLOWED_BY, TOLERANCES, UNITS, verdicts
 from bench.soak.load import Notes
+from bench.soak.machine import CPU, WALL
 from bench.soak.servers import RESTARTED, STEADY, AsProcess, Soaked, as_processes
 from bench.soak.watching import Watched, watch
 
@@ -113,7 +114,7 @@ def soaked(value: Callable[[float], float], *, series: str = "", leaked: Callabl
     measured = {
         name: [(minute, (leaked if name == series else value)(minute)) for minute in minutes] for name in TOLERANCES
     }
-    bounded = {name: [(minute, 10.0) for minute in minutes] for name in MOST}
+    bounded = {name: [(minute, 10.0) for minute in minutes] for name in (*MOST, CPU, WALL)}
     return {"restarts": [], "wrong": [], "series": {**measured, **bounded, "temporary files": [(MINUTES, 0)]}}
 
 
@@ -137,17 +138,47 @@ def test_a_leak_beneath_restarts_is_noticed() -> None:
     ]
 
 
+def slowed_down(found: Any, minute: float, series: Collection[str]) -> Any:
+    """What is measured where the machine takes half as long again from a minute on."""
+    for name in series:
+        found["series"][name] = [
+            (when, value * (1.5 if when >= minute else 1)) for when, value in found["series"][name]
+        ]
+    return found
+
+
+def test_a_machine_that_becomes_slower_is_not_taken_for_a_leak() -> None:
+    assert missed(slowed_down(soaked(level), 20, [*SLOWED_BY, CPU, WALL])) == []
+
+
+@pytest.mark.parametrize("series", SLOWED_BY)
+def test_what_becomes_slower_on_a_machine_that_does_not_is_noticed(series: str) -> None:
+    assert missed(slowed_down(soaked(level), 20, [series])) == [f"a server, {series}: growth"]
+
+
+@pytest.mark.parametrize("series", SLOWED_BY)
+def test_a_leak_on_a_machine_that_becomes_slower_is_noticed(series: str) -> None:
+    found = soaked(level, series=series, leaked=leak)
+    assert missed(slowed_down(found, 20, [*SLOWED_BY, CPU, WALL])) == [f"a server, {series}: growth"]
+
+
 def test_more_threads_than_the_pools_can_have_are_noticed() -> None:
     found = soaked(level)
     found["series"]["threads"].append((MINUTES, 1 + MOST["threads"]))
     assert missed(found) == ["a server, threads: highest"]
 
 
-@pytest.mark.parametrize("series", UNITS)
+@pytest.mark.parametrize("series", [*TOLERANCES, *MOST])
 def test_what_was_not_measured_is_not_taken_for_good(series: str) -> None:
     found = soaked(level)
     del found["series"][series]
     assert missed(found) == [f"a server, {series}: measurements"]
+
+
+def test_without_a_measure_of_the_machine_nothing_is_said_of_what_it_changes() -> None:
+    found = soaked(level)
+    del found["series"][CPU], found["series"][WALL]
+    assert missed(found) == [f"a server, {series}: measurements" for series in SLOWED_BY]
 
 
 def test_a_wrong_answer_and_files_left_behind_are_noticed() -> None:
