@@ -587,7 +587,8 @@ def pair(tmp_path: Path) -> Iterator[tuple[PostgreSQLServer, PostgreSQLStandby]]
 @pytest.fixture
 def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two servers that start on a busy machine may take longer to answer than a store waits in earnest."""
-    monkeypatch.setattr("mcp_holdfast.storage.backends.postgresql.engine.ANSWERS_WITHIN", 60.0)
+    for limit in ("CONNECTS_WITHIN", "ANSWERS_WITHIN"):
+        monkeypatch.setattr(f"mcp_holdfast.storage.backends.postgresql.engine.{limit}", 60.0)
 
 
 def _url_of_both(first: PostgreSQLServer, second: PostgreSQLServer) -> str:
@@ -644,6 +645,15 @@ async def test_a_standby_alone_is_not_used(
 ) -> None:
     with pytest.raises(KeyValueStoreError, match="read-write"):
         await opened(pair[1].url).get("key", collection="one")
+
+
+async def test_why_the_primary_is_not_reached_is_told_rather_than_that_the_standby_is_one(
+    pair: tuple[PostgreSQLServer, PostgreSQLStandby], opened: Callable[..., Engine]
+) -> None:
+    primary, standby = pair
+    primary.kill()
+    with pytest.raises(KeyValueStoreError, match=f"ConnectionRefusedError.*{primary.port}"):
+        await opened(_url_of_both(primary, standby)).get("key", collection="one")
 
 
 async def test_a_host_that_does_not_answer_does_not_keep_the_next_one_from_being_asked(

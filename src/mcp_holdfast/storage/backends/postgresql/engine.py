@@ -151,7 +151,8 @@ class PostgreSQLEngine(Engine, PostgreSQLStore):
             self._addresses.remove(address)
             self._addresses.insert(0, address)
             return connection
-        raise failures[-1]
+        # That a standby is one says nothing of why the server that takes writes was not reached.
+        raise min(failures, key=lambda error: isinstance(error, asyncpg.TargetServerAttributeNotMatched))
 
     async def _prepare(self) -> None:
         try:
