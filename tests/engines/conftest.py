@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,24 @@ from harness.identity_provider import IdentityProvider
 from harness.server import Server
 
 StartServer = Callable[..., Server]
+
+LIMITS = ("CONNECTS_WITHIN", "ANSWERS_WITHIN")
+UNHURRIED = 60.0
+
+
+@pytest.fixture
+def in_earnest() -> None:
+    """For tests of how long a store waits for an engine."""
+
+
+@pytest.fixture(autouse=True)
+def unhurried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have stores wait for longer: an engine may take longer to answer where other tests have the processors, too."""
+    if "in_earnest" in request.fixturenames:
+        return
+    for backend in ("dynamodb", "mongodb", "postgresql.engine", "redis"):
+        for limit in LIMITS:
+            monkeypatch.setattr(import_module(f"mcp_holdfast.storage.backends.{backend}"), limit, UNHURRIED)
 
 
 @pytest.fixture(scope="session")

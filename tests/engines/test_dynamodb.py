@@ -392,6 +392,7 @@ async def test_throttling_is_an_outage(code: str, between: Between, store: Engin
     assert await store.add("key", {"a": 1}, collection="one")
 
 
+@pytest.mark.usefixtures("in_earnest")
 async def test_a_server_that_hangs_is_given_up_before_a_request_is(moto: DynamoDBServer, opened: Open) -> None:
     store = opened(moto.url)
     await store.setup()

@@ -229,6 +229,7 @@ async def test_an_expired_record_that_mongodb_still_holds_can_be_claimed_by_nobo
     assert not await store.delete("key", collection="one")
 
 
+@pytest.mark.usefixtures("in_earnest")
 async def test_a_server_that_hangs_is_given_up_before_a_request_is(stand_in: MongoDBStandIn, store: Engine) -> None:
     assert await store.get("key", collection="one") is None
     stand_in.hang()

@@ -584,18 +584,10 @@ def pair(tmp_path: Path) -> Iterator[tuple[PostgreSQLServer, PostgreSQLStandby]]
         yield primary, standby.start()
 
 
-@pytest.fixture
-def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two servers that start on a busy machine may take longer to answer than a store waits in earnest."""
-    for limit in ("CONNECTS_WITHIN", "ANSWERS_WITHIN"):
-        monkeypatch.setattr(f"mcp_holdfast.storage.backends.postgresql.engine.{limit}", 60.0)
-
-
 def _url_of_both(first: PostgreSQLServer, second: PostgreSQLServer) -> str:
     return first.url.replace(f":{first.port}/", f":{first.port},127.0.0.1:{second.port}/")
 
 
-@pytest.mark.usefixtures("no_hurry")
 async def test_a_standby_is_used_from_its_promotion_on(
     pair: tuple[PostgreSQLServer, PostgreSQLStandby], opened: Callable[..., Engine]
 ) -> None:
@@ -615,7 +607,6 @@ async def test_a_standby_is_used_from_its_promotion_on(
     assert await store.get("key", collection="one") == {"a": 3}
 
 
-@pytest.mark.usefixtures("no_hurry")
 async def test_a_primary_that_takes_no_writes_any_more_is_left_for_the_new_one(
     pair: tuple[PostgreSQLServer, PostgreSQLStandby], opened: Callable[..., Engine]
 ) -> None:
@@ -639,7 +630,6 @@ async def test_a_primary_that_takes_no_writes_any_more_is_left_for_the_new_one(
     assert standby.execute("SELECT count(*) FROM holdfast_store WHERE value = '{\"a\": 3}'") == "20"
 
 
-@pytest.mark.usefixtures("no_hurry")
 async def test_a_standby_alone_is_not_used(
     pair: tuple[PostgreSQLServer, PostgreSQLStandby], opened: Callable[..., Engine]
 ) -> None:
@@ -656,6 +646,7 @@ async def test_why_the_primary_is_not_reached_is_told_rather_than_that_the_stand
         await opened(_url_of_both(primary, standby)).get("key", collection="one")
 
 
+@pytest.mark.usefixtures("in_earnest")
 async def test_a_host_that_does_not_answer_does_not_keep_the_next_one_from_being_asked(
     pair: tuple[PostgreSQLServer, PostgreSQLStandby], opened: Callable[..., Engine]
 ) -> None:
