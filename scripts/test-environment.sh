@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Makes what tests start beside Holdfast, compare it with and import from: an environment each with the real packages of
 # another server, as they come. `fastmcp-3` and `fastmcp-4` have the very packages of constraints.txt and of
-# constraints-fastmcp4.txt, neither patched nor wrapped; `holdfast-fastmcp4` has the latter with our patches and Holdfast,
-# as .venv has the former. Without our patches exasol's server needs what Holdfast leaves out, so `fastmcp-3` has that.
+# constraints-fastmcp4.txt, neither patched nor wrapped; `holdfast-fastmcp3` and `holdfast-fastmcp4` have them with our
+# patches and Holdfast, and nothing else, as the images do: .venv has the former beside all that tests and linters need.
+# Without our patches exasol's server needs what Holdfast leaves out, so `fastmcp-3` has that.
 # `servers` has what bench/ serves Holdfast by that is not in .venv.
 # Does nothing where it is up to date. Prints its interpreter.
-# usage: scripts/test-environment.sh canaille|fastmcp-2|fastmcp-3|fastmcp-4|holdfast-fastmcp4|memory-service|servers
+# usage: scripts/test-environment.sh NAME, one of canaille, fastmcp-2, fastmcp-3, fastmcp-4, holdfast-fastmcp3,
+# holdfast-fastmcp4, memory-service and servers
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,6 +22,7 @@ base_python() {
 constraints_of() {
 	case $1 in
 	fastmcp-3) printf '%s\n' constraints.txt constraints-excluded.txt ;;
+	holdfast-fastmcp3) echo constraints.txt ;;
 	fastmcp-4 | holdfast-fastmcp4) echo constraints-fastmcp4.txt ;;
 	servers) echo bench/constraints-servers.txt ;;
 	*) compgen -G "tests/*/constraints-$1.txt" ;;

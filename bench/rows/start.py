@@ -1,11 +1,13 @@
 """From exec to ready: the exasol payload on one processor and on a quarter of one, and what Holdfast adds to FastMCP.
 
 Both exasol servers have a login at GitHub, which neither asks at a start. Holdfast is ready when /readyz
-is 200, a stock server when it answers anything. Each start is a new process on a warm file cache, with bytecode.
+is 200, a stock server when it answers anything. Each start is a new process on a warm file cache, with bytecode,
+in an environment that has the packages of its image and no others: pydantic looks for its plugins in all there are.
 What is imported is told by CPython itself in one more start of each, which takes longer for it.
 """
 
 import http.client
+import os
 import statistics
 import tempfile
 import time
@@ -19,6 +21,7 @@ from bench import PROGRAMS
 from bench.imports import PROFILED, import_table, imported
 from bench.processes import confine, cpu_seconds, processors
 from bench.result import Progress, Result, Scale, Verdict
+from harness.environments import interpreter_of
 from harness.server import Server, ServerProcess
 from harness.stock import stock_python
 
@@ -63,11 +66,12 @@ def servers(directory: Path) -> dict[str, ServerProcess]:
     stock, bare = stock_python(), str(PROGRAMS / "bare.py")
     program = "from exasol.ai.mcp.server.main import main_http; main_http()"
     exasol = [str(stock), "-c", program, "--host", "0.0.0.0", "--port", "PORT"]
+    ours = {"PATH": f"{interpreter_of('holdfast-fastmcp3').parent}:{os.environ['PATH']}"}
     made: dict[str, ServerProcess] = {
         EXASOL_STOCK: Program(directory / "stock-exasol.log", exasol, **EXASOL),
-        EXASOL_OURS: Server(directory / "exasol", directory / "exasol.log", HOLDFAST_SERVER="exasol", **EXASOL),
+        EXASOL_OURS: Server(directory / "exasol", directory / "exasol.log", HOLDFAST_SERVER="exasol", **EXASOL, **ours),
         BARE_STOCK: Program(directory / "stock-bare.log", [str(stock), bare]),
-        BARE_OURS: Server(directory / "bare", directory / "bare.log", HOLDFAST_SERVER=bare),
+        BARE_OURS: Server(directory / "bare", directory / "bare.log", HOLDFAST_SERVER=bare, **ours),
     }
     made[EXASOL_OURS].environment.update(github("GITHUB"))
     stock_url = {"FASTMCP_SERVER_AUTH_GITHUBPROVIDER_BASE_URL": made[EXASOL_STOCK].url}
