@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from bench.result import Verdict
-from bench.soak.machine import CPU, WALL
+from bench.soak.machine import CPU, STOLEN, WALL
 
 JUDGED_FROM = 1 / 3
 """The share of the time after which memory is warm, and as much expires as is added."""
@@ -53,11 +53,18 @@ TOLERANCES: Mapping[str, Tolerance] = {
 SLOWED_BY: Mapping[str, str] = {"CPU time": CPU, "tool call": WALL, "refresh": WALL, "sign-in": WALL}
 """The series of the machine that tells how much of what was measured is due to other work, or to a slower clock."""
 
+DISTURBED = 1.4
+"""How many times as long as in the median the calculation takes where the machine does other things."""
+
+MOST_DISTURBED = 50
+"""Of a hundred samples; with more, times tell nothing of the servers."""
+
 UNITS: Mapping[str, str] = {
     **{name: tolerance.unit for name, tolerance in TOLERANCES.items()},
     "threads": "",
     CPU: "ms a calculation",
     WALL: "ms a calculation",
+    STOLEN: "%",
 }
 """What every series counts that is judged, or that others are judged by."""
 
@@ -73,8 +80,11 @@ def verdicts(name: str, found: Mapping[str, Any]) -> list[Verdict]:
     ]
     kills = len(found["restarts"]) / 2
     left = found["series"]["temporary files"][-1][1]
+    samples = [minute for minute, _ in points_judged(found["series"].get(CPU, []))]
+    disturbed = len(set(samples) - undisturbed(found["series"]))
     return [
         *judged,
+        Verdict(f"{name}, disturbed samples", "at most", MOST_DISTURBED, [100 * disturbed / max(len(samples), 1)], "%"),
         Verdict(
             f"{name}, temporary files that kills left", "at most", math.ceil(kills) * TEMPORARY_FILES_OF_A_KILL, [left]
         ),
@@ -82,17 +92,29 @@ def verdicts(name: str, found: Mapping[str, Any]) -> list[Verdict]:
     ]
 
 
+def undisturbed(found: Mapping[str, Sequence[tuple[float, float]]]) -> set[float]:
+    """The minutes of those samples in which the machine was about as fast as in the median."""
+    minutes: list[set[float]] = []
+    for series in (CPU, WALL):
+        points = found.get(series, [])
+        slow = DISTURBED * statistics.median(value for _, value in points) if points else 0
+        minutes.append({minute for minute, value in points if value < slow})
+    return set.intersection(*minutes)
+
+
 def on_an_even_machine(found: Mapping[str, Sequence[tuple[float, float]]], series: str) -> list[tuple[float, float]]:
     """The points of a series as they were, had the machine always been as fast as in the median.
 
-    What the machine does not change is left as it was measured; what was measured without it is not taken.
+    What the machine does not change is left as it was measured. What was measured without a measure of the machine, or
+    while other work slowed it down, is not taken: that slows a server down more than it does a calculation.
     """
     points = list(found.get(series, []))
     if series not in SLOWED_BY:
         return points
     slowness = dict(found.get(SLOWED_BY[series], []))
     usual = statistics.median(slowness.values()) if slowness else 1.0
-    return [(minute, value * usual / slowness[minute]) for minute, value in points if minute in slowness]
+    taken = undisturbed(found)
+    return [(minute, value * usual / slowness[minute]) for minute, value in points if minute in taken]
 
 
 def most_verdict(what: str, points: Sequence[tuple[float, float]], most: float) -> Verdict:

@@ -13,7 +13,7 @@ from bench.processes import proportional_bytes
 from bench.soak.drawing import draw
 from bench.soak.judging import MOST, SLOWED_BY, TOLERANCES, UNITS, verdicts
 from bench.soak.load import Notes
-from bench.soak.machine import CPU, WALL
+from bench.soak.machine import CPU, STOLEN, WALL
 from bench.soak.servers import RESTARTED, STEADY, AsProcess, Soaked, as_processes
 from bench.soak.watching import Watched, watch
 
@@ -114,7 +114,7 @@ def soaked(value: Callable[[float], float], *, series: str = "", leaked: Callabl
     measured = {
         name: [(minute, (leaked if name == series else value)(minute)) for minute in minutes] for name in TOLERANCES
     }
-    bounded = {name: [(minute, 10.0) for minute in minutes] for name in (*MOST, CPU, WALL)}
+    bounded = {name: [(minute, 10.0) for minute in minutes] for name in (*MOST, CPU, WALL, STOLEN)}
     return {"restarts": [], "wrong": [], "series": {**measured, **bounded, "temporary files": [(MINUTES, 0)]}}
 
 
@@ -138,28 +138,32 @@ def test_a_leak_beneath_restarts_is_noticed() -> None:
     ]
 
 
-def slowed_down(found: Any, minute: float, series: Collection[str]) -> Any:
-    """What is measured where the machine takes half as long again from a minute on."""
+def slowed_down(found: Any, factor: float, minute: float, series: Collection[str]) -> Any:
+    """What is measured where everything takes so many times as long from a minute on."""
     for name in series:
-        found["series"][name] = [
-            (when, value * (1.5 if when >= minute else 1)) for when, value in found["series"][name]
-        ]
+        points = found["series"][name]
+        found["series"][name] = [(when, value * (factor if when >= minute else 1)) for when, value in points]
     return found
 
 
-def test_a_machine_that_becomes_slower_is_not_taken_for_a_leak() -> None:
-    assert missed(slowed_down(soaked(level), 20, [*SLOWED_BY, CPU, WALL])) == []
+@pytest.mark.parametrize("factor", [1.2, 3])
+def test_a_machine_that_becomes_slower_is_not_taken_for_a_leak(factor: float) -> None:
+    assert missed(slowed_down(soaked(level), factor, 21, [*SLOWED_BY, CPU, WALL])) == []
 
 
 @pytest.mark.parametrize("series", SLOWED_BY)
 def test_what_becomes_slower_on_a_machine_that_does_not_is_noticed(series: str) -> None:
-    assert missed(slowed_down(soaked(level), 20, [series])) == [f"a server, {series}: growth"]
+    assert missed(slowed_down(soaked(level), 1.5, 20, [series])) == [f"a server, {series}: growth"]
 
 
 @pytest.mark.parametrize("series", SLOWED_BY)
 def test_a_leak_on_a_machine_that_becomes_slower_is_noticed(series: str) -> None:
     found = soaked(level, series=series, leaked=leak)
-    assert missed(slowed_down(found, 20, [*SLOWED_BY, CPU, WALL])) == [f"a server, {series}: growth"]
+    assert missed(slowed_down(found, 1.2, 20, [*SLOWED_BY, CPU, WALL])) == [f"a server, {series}: growth"]
+
+
+def test_a_machine_that_did_other_things_for_most_of_the_time_says_nothing_of_a_server() -> None:
+    assert missed(slowed_down(soaked(level), 2, 17, [CPU, WALL])) == ["a server, disturbed samples"]
 
 
 def test_more_threads_than_the_pools_can_have_are_noticed() -> None:
