@@ -1,8 +1,9 @@
 """A large file tree beside one of a thousand records, and one in between: whether a record costs more among many.
 
 All are registrations of clients in one collection, so files in one directory, sealed as Holdfast seals them. Stock
-py-key-value's FileTreeStore works on the very same files. The operations and the start of the whole server are timed
-in turn, in new processes; then comes one sweep of each tree. A ratio is the larger tree's median to the smallest one's.
+py-key-value's FileTreeStore works on the very same files. Each operation is timed in all trees in turn, in a new
+process each round, and so is the start of the whole server; then comes one sweep of each tree. A ratio is the larger
+tree's median to the smallest one's.
 
 Two servers on the large tree, one of which sweeps, are called 16 at once in turn, for as long as the time between two
 ticks of the sweeper, which come several times as often as by default: the ratio is that of the 99th percentiles.
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -52,7 +54,7 @@ FEW = 1000
 A_ROUND = 100
 BYTES_A_RECORD = 5000
 CHUNK = 10_000
-PROGRAM = PROGRAMS / "one_tree.py"
+PROGRAM = PROGRAMS / "trees.py"
 MOST_FOR_STOCK_TO_CULL = 5_000
 """Its sweep takes 2 ms of CPU a file."""
 
@@ -127,25 +129,29 @@ def grow(tree: Tree, value: Value) -> None:
     os.sync()
 
 
-def run(target: str, tree: Tree, task: str) -> None:
-    """Let a new process do a task on a tree, and note what it took."""
-    # Each of the two writes down its own way where the collection is.
-    for info in tree.directory.glob("*-info.json"):
-        info.unlink()
-    new = range(tree.records, tree.records + A_ROUND)
-    chosen = {"present": random.sample(range(tree.records), A_ROUND), "new": new}
-    keys = {name: [client_id(number) for number in numbers] for name, numbers in chosen.items()}
-    if target == "stock":
-        names = names_of_files()
-        keys = {name: [names.name_of(COLLECTION, key) for key in of] for name, of in keys.items()}
+def run(target: str, trees: Sequence[Tree], task: str) -> None:
+    """Let a new process do a task on trees, and note what it took."""
+    names = names_of_files()
+
+    def name_of(number: int) -> str:
+        key = client_id(number)
+        return names.name_of(COLLECTION, key) if target == "stock" else key
+
+    def given(tree: Tree) -> dict[str, Any]:
+        # Each of the two writes down its own way where the collection is.
+        for info in tree.directory.glob("*-info.json"):
+            info.unlink()
+        present, new = random.sample(range(tree.records), A_ROUND), range(tree.records, tree.records + A_ROUND)
+        keys = {"present": [*map(name_of, present)], "new": [*map(name_of, new)]}
+        return {"directory": str(tree.directory), "records": tree.records, **keys}
+
     python = str(stock_python()) if target == "stock" else sys.executable
-    given = json.dumps({"secret": SECRET, "collection": COLLECTION, "records": tree.records, **keys})
-    command = [python, str(PROGRAM), target, str(tree.directory), task]
-    answer = subprocess.run(command, input=given, stdout=subprocess.PIPE, text=True, check=True).stdout
-    for what, values in json.loads(answer).items():
-        tree.measured[f"{target} {what}"] += values
-    if task == "sweep":
-        tree.measured[f"{target} sweep, CPU a record"] = [tree.measured[f"{target} sweep, CPU"][0] / tree.records]
+    told = json.dumps({"secret": SECRET, "collection": COLLECTION, "trees": [given(tree) for tree in trees]})
+    command = [python, str(PROGRAM), target, task]
+    answer = subprocess.run(command, input=told, stdout=subprocess.PIPE, text=True, check=True).stdout
+    for tree, found in zip(trees, json.loads(answer), strict=True):
+        for what, values in found.items():
+            tree.measured[f"{target} {what}"] += values
 
 
 def time_start(tree: Tree) -> None:
@@ -191,9 +197,9 @@ def measure(scale: Scale, progress: Progress) -> Result:
             progress(f"made {tree.records:,} records")
         for number in range(scale.rounds + 1):
             progress(f"round {number} of {scale.rounds}")
+            for target in ("holdfast", "stock"):
+                run(target, trees, "operations")
             for tree in trees:
-                for target in ("holdfast", "stock"):
-                    run(target, tree, "operations")
                 if number <= STARTS:
                     time_start(tree)
                 if not number:
@@ -201,9 +207,12 @@ def measure(scale: Scale, progress: Progress) -> Result:
                     tree.measured.clear()
         for tree in trees:
             progress(f"sweep of {tree.records:,} records")
-            run("holdfast", tree, "sweep")
-            if tree.records <= MOST_FOR_STOCK_TO_CULL:
-                run("stock", tree, "sweep")
+            sweepers = ["holdfast", "stock"] if tree.records <= MOST_FOR_STOCK_TO_CULL else ["holdfast"]
+            for target in sweepers:
+                run(target, [tree], "sweep")
+                tree.measured[f"{target} sweep, CPU a record"] = [
+                    tree.measured[f"{target} sweep, CPU"][0] / tree.records
+                ]
         return result(trees, calls_while_swept(trees[-1], scale, progress))
 
 
