@@ -44,7 +44,7 @@ def test_concurrent_refreshes_are_one(start_replicas: StartReplicas, tell: Tell)
     promise_3.test_concurrent_refreshes_are_one(start_replicas, tell)
 
 
-@pytest.mark.parametrize("engine", in_every_run(("redis", "postgresql", "dynamodb", "mongodb"), ENGINES), indirect=True)
+@pytest.mark.parametrize("engine", in_every_run(("dynamodb", "mongodb"), ENGINES), indirect=True)
 def test_concurrent_redemptions_are_one(start_replicas: StartReplicas, tell: Tell) -> None:
     promise_4.test_concurrent_redemptions_are_one(start_replicas, tell)
 
