@@ -105,4 +105,6 @@ async def generate(url: str, connections: int, seconds: float, token: str | None
 if __name__ == "__main__":
     url, connections, seconds, *token = sys.argv[1:]
     found = uvloop.run(generate(url, int(connections), float(seconds), token[0] if token else None))
-    print(json.dumps(found))
+    # With PYTHONUNBUFFERED, print would lose the rest of what a pipe takes in part.
+    with open(1, "w", encoding="utf-8") as output:
+        json.dump(found, output)
