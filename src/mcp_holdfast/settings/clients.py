@@ -85,7 +85,8 @@ class ClientSettings(BaseModel):
     secret in either way.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    # It is built as a part of Settings, and nowhere else.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     client_name: Annotated[str, AfterValidator(_check_name)] | None = None
     redirect_uris: Annotated[RedirectUris, AfterValidator(_check_redirect_uris)]

@@ -48,7 +48,8 @@ class TokenSettings(BaseModel):
     the name of the token unless it says otherwise.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    # It is built as a part of Settings, and nowhere else.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     token_hash: Annotated[SecretStr, AfterValidator(_check_hash)]
     expires_at: Annotated[datetime | None, BeforeValidator(_read_expiry)]
