@@ -17,12 +17,12 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mcp_holdfast import logs, metrics
 from mcp_holdfast.libraries import importing_libraries
-from mcp_holdfast.settings import EXIT_CONFIG, ConfigurationError, Problem, Settings, memory_problems
 
 with importing_libraries():
+    from mcp_holdfast import logs, metrics
     from mcp_holdfast.app import Plan, plan, start
+    from mcp_holdfast.settings import EXIT_CONFIG, ConfigurationError, Problem, Settings, memory_problems
 
 
 ENDS_WITHIN = 25

@@ -22,6 +22,26 @@ print(OfAPayload.__pydantic_complete__, gc.isenabled())
 """
 
 
+COLLECTIONS = """
+import gc
+
+generations = []
+gc.callbacks.append(lambda phase, collection: generations.append(collection["generation"]))
+import mcp_holdfast.libraries
+
+generations.clear()
+import mcp_holdfast.serve
+
+imported = gc.get_freeze_count()
+print(generations, imported > 100_000, len(gc.get_objects()) < imported / 100)
+"""
+
+
 def test_models_of_libraries_are_built_when_they_are_used_and_a_payloads_at_once() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["False add True", "True True"]
+
+
+def test_nothing_that_a_start_imports_is_searched_for_garbage() -> None:
+    done = subprocess.run([sys.executable, "-c", COLLECTIONS], check=True, capture_output=True, text=True)
+    assert done.stdout == "[] True True\n"
