@@ -16,6 +16,7 @@ from harness.proxy_login import ProxyPerson, proxy_environment
 from harness.server import Server
 from importers.old_servers import LeftBehind, OldServer
 
+VERSIONS = ("fastmcp-2", "fastmcp-3", "fastmcp-4")
 CLIENTS = 8
 StartHoldfast = Callable[..., Server]
 RunHoldfast = Callable[..., subprocess.CompletedProcess[str]]
@@ -43,7 +44,7 @@ def sign_in_at(version: str, provider: IdentityProvider, directory: Path, **envi
     return LeftBehind(directory / "home", server.environment, clients)
 
 
-@pytest.fixture(scope="module", params=["fastmcp-2", "fastmcp-3", "fastmcp-4"])
+@pytest.fixture(scope="module", params=VERSIONS)
 def left_behind(
     request: pytest.FixtureRequest, identity_provider: IdentityProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> LeftBehind:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from importers.conftest import RunHoldfast, StartHoldfast
+from harness.selection import in_every_run
+from importers.conftest import VERSIONS, RunHoldfast, StartHoldfast
 from importers.old_servers import LeftBehind
 
 pytestmark = pytest.mark.timeout(300)
@@ -16,6 +17,11 @@ Copy = Callable[[LeftBehind], LeftBehind]
 
 of_one_version = pytest.mark.parametrize("left_behind", ["fastmcp-2"], indirect=True, scope="module")
 """For what does not depend on how the old server kept its records."""
+
+one_version_in_every_run = pytest.mark.parametrize(
+    "left_behind", in_every_run(("fastmcp-3",), VERSIONS), indirect=True, scope="module"
+)
+"""For what reads those records as a first start does, which is tried with all of them."""
 
 
 def state_of(directory: Path) -> dict[str, tuple[str, int]]:
@@ -49,6 +55,7 @@ def test_a_session_lives_on_when_holdfast_is_first_started_on_the_old_volume(
     assert {name: after.get(name) for name in before} == before, "the old server's state was changed"
 
 
+@one_version_in_every_run
 def test_a_sweep_leaves_the_old_server_s_files_alone(
     left_behind: LeftBehind, copied: Copy, start_holdfast: StartHoldfast, run_holdfast: RunHoldfast
 ) -> None:
@@ -61,6 +68,7 @@ def test_a_sweep_leaves_the_old_server_s_files_alone(
     assert {name: after.get(name) for name in before} == before
 
 
+@one_version_in_every_run
 def test_a_session_lives_on_after_the_command(
     left_behind: LeftBehind, start_holdfast: StartHoldfast, run_holdfast: RunHoldfast, tmp_path: Path
 ) -> None:

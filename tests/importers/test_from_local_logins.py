@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from harness.oauth import REDIRECT_URI, OAuthClient
+from harness.selection import in_every_run
 from harness.server import Server
 from importers.conftest import RunHoldfast, StartHoldfast
 from importers.old_servers import MemoryService
@@ -70,7 +71,7 @@ def test_a_registration_needs_no_second_one_to_sign_in_again(
     assert client.call().is_success
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", in_every_run(("otterwiki",), SOURCES))
 def test_an_imported_refresh_token_is_used_once_and_its_reuse_ends_the_session(
     source: str, start_holdfast: StartHoldfast, run_holdfast: RunHoldfast, tmp_path: Path
 ) -> None:
@@ -86,7 +87,7 @@ def test_an_imported_refresh_token_is_used_once_and_its_reuse_ends_the_session(
     assert stranger.call().is_success
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", in_every_run(("vault-mcp",), SOURCES))
 def test_an_imported_session_is_listed_and_can_be_ended(
     source: str, start_holdfast: StartHoldfast, run_holdfast: RunHoldfast, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from harness.identity_provider import IdentityProvider
 from harness.oauth import REDIRECT_URI, OAuthClient, Person, hidden_fields
 from harness.proxy_login import ProxyPerson, proxy_environment
+from harness.selection import in_every_run
 from harness.server import PIN, Server
 from harness.waiting import eventually
 from mcp_holdfast.auth.sessions import SESSIONS
@@ -451,7 +452,7 @@ def prepare(party: Party, tmp_path: Path) -> Prepare:
     return prepare
 
 
-@pytest.mark.parametrize("party", ["local login", "identity provider"], indirect=True)
+@pytest.mark.parametrize("party", in_every_run(["identity provider"], COLLECTIONS), indirect=True)
 @examples
 @given(data=st.data())
 def test_no_file_breaks_the_server(party: Party, prepare: Prepare, data: st.DataObject) -> None:
@@ -464,7 +465,7 @@ def test_no_file_breaks_the_server(party: Party, prepare: Prepare, data: st.Data
     check_every_answer(party)
 
 
-@pytest.mark.parametrize("party", ["local login", "identity provider"], indirect=True)
+@pytest.mark.parametrize("party", in_every_run(["local login"], COLLECTIONS), indirect=True)
 @examples
 @given(data=st.data())
 def test_no_sealed_record_breaks_the_server(party: Party, prepare: Prepare, data: st.DataObject) -> None:
