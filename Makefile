@@ -138,7 +138,7 @@ upstream-store-suite: dev ## run py-key-value's own store tests against our stor
 
 .PHONY: bench-records
 bench-records: dev ## time a file tree of a million records beside one of a thousand
-	@$(venv)/python -m bench --only records --records 1000000
+	@$(venv)/python -m bench --only records --records 1000000 --rounds 20
 
 .PHONY: bench-engines
 bench-engines: dev ## time the store on each engine beside the store on a volume

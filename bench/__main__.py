@@ -34,14 +34,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few and short rounds; writes nothing")
     parser.add_argument("--only", metavar="ROW", nargs="+", choices=known, default=ROWS, help=f"of {', '.join(known)}")
     parser.add_argument("--records", type=int, help="in the largest tree")
+    parser.add_argument("--rounds", type=int, help="instead of 7, or 3")
     parser.add_argument("--write", action="store_true", help="measure nothing; write the page and plots from raw JSON")
     options = parser.parse_args()
     if options.write:
         write_results({}, EVERY)
         return
     scale = Scale.quick() if options.quick else Scale()
-    if options.records:
-        scale = Scale(scale.rounds, scale.seconds, options.records)
+    scale = Scale(options.rounds or scale.rounds, scale.seconds, options.records or scale.records)
     results = {}
     for row in options.only:
         # What make bench found is kept beside what was found of another number of records.
