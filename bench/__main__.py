@@ -4,6 +4,7 @@ import argparse
 import importlib
 import sys
 import time
+from dataclasses import replace
 
 from bench.report import print_results, write_results
 from bench.result import Result, Scale
@@ -31,17 +32,17 @@ def measure(row: str, scale: Scale) -> Result:
 def main() -> None:
     known = (*ROWS, *ON_REQUEST)
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few and short rounds; writes nothing")
+    parser.add_argument("--quick", action="store_true", help="one short round; writes nothing")
     parser.add_argument("--only", metavar="ROW", nargs="+", choices=known, default=ROWS, help=f"of {', '.join(known)}")
     parser.add_argument("--records", type=int, help="in the largest tree")
-    parser.add_argument("--rounds", type=int, help="instead of 7, or 3")
+    parser.add_argument("--rounds", type=int, help="instead of 7, or 1")
     parser.add_argument("--write", action="store_true", help="measure nothing; write the page and plots from raw JSON")
     options = parser.parse_args()
     if options.write:
         write_results({}, EVERY)
         return
     scale = Scale.quick() if options.quick else Scale()
-    scale = Scale(options.rounds or scale.rounds, scale.seconds, options.records or scale.records)
+    scale = replace(scale, rounds=options.rounds or scale.rounds, records=options.records or scale.records)
     results = {}
     for row in options.only:
         # What make bench found is kept beside what was found of another number of records.

@@ -7,15 +7,23 @@ from typing import Any, Literal, Self
 
 @dataclass(frozen=True)
 class Scale:
-    """How long to measure. `seconds` are those of one measurement; `records` are in the largest tree."""
+    """How long to measure. `seconds` are those of one measurement; `records` are in the largest tree.
+
+    `numbers` are those of the rounds: number 0 pays for what is loaded once, and does not count.
+    """
 
     rounds: int = 7
-    seconds: float = 1.5
+    seconds: float = 0.75
     records: int = 100_000
+    warms_up: bool = True
 
     @classmethod
     def quick(cls) -> Self:
-        return cls(rounds=3, seconds=0.5, records=5_000)
+        return cls(rounds=1, seconds=0.25, records=10_000, warms_up=False)
+
+    @property
+    def numbers(self) -> range:
+        return range(0 if self.warms_up else 1, self.rounds + 1)
 
 
 @dataclass(frozen=True)

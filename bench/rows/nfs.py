@@ -77,7 +77,7 @@ def measure(scale: Scale, progress: Progress) -> Result:
             progress(f"started {name}")
         tokens = {STOCK: "", HOLDFAST: sign_in(started[HOLDFAST].url)}
         # The first round pays for what is loaded once.
-        for number in range(scale.rounds + 1):
+        for number in scale.numbers:
             progress(f"round {number} of {scale.rounds}")
             for calls in CALLS_AT_ONCE:
                 for name, program in started.items():

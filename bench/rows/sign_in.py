@@ -34,7 +34,7 @@ def measure(scale: Scale, progress: Progress) -> Result:
     for store, (stock, ours) in STORES.items():
         times[store] = defaultdict(lambda: defaultdict(list))
         with running({"stock": stock, "holdfast": ours}, progress) as started:
-            for number in range(scale.rounds + 1):
+            for number in scale.numbers:
                 progress(f"{store}, round {number} of {scale.rounds}")
                 for name, one in started.items():
                     for step, taken in one_round(one.server, number).items():

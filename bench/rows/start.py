@@ -121,12 +121,12 @@ def measure(scale: Scale, progress: Progress) -> Result:
             chosen = {name: server for name, server in servers(directory).items() if share == 1 or "exasol" in name}
             for server in chosen.values():
                 confine(server, processes)
-            for number in range(scale.rounds + (share == 1)):
+            for number in scale.numbers if share == 1 else range(1, scale.rounds + 1):
                 progress(f"start at {share:g} CPU, round {number} of {scale.rounds}")
                 for name, server in chosen.items():
                     taken = one_start(server)
                     # The first round fills the file cache.
-                    if number or share < 1:
+                    if number:
                         found[f"{share:g}"][name].append(taken)
         progress("imports")
         packages = {name: imports_of(server) for name, server in servers(directory).items()}

@@ -107,7 +107,7 @@ async def operations(scale: Scale, progress: Progress) -> dict[str, Times]:
     found: dict[str, Times] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     with tempfile.TemporaryDirectory() as directory:
         for backend, stores in stores_in(Path(directory)).items():
-            for number in range(scale.rounds + 1):
+            for number in scale.numbers:
                 progress(f"{backend}, round {number} of {scale.rounds}")
                 for name, store in stores.items():
                     for operation, taken in (await one_round(store)).items():

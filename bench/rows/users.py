@@ -167,7 +167,7 @@ def cpu_times(users: Users, scale: Scale, progress: Progress) -> dict[str, list[
         forgetting = running.enter_context(users.server("forgetting", **OURS, HOLDFAST_TOKEN_CACHE="0"))
         callers = [caller(users, server, running) for server in (remembering, forgetting)]
         # The first round pays for what is loaded once.
-        for number in range(scale.rounds + 1):
+        for number in scale.numbers:
             progress(f"{users.login}, round {number} of {scale.rounds}")
             taken = sign_ins_and_refreshes(users, remembering)
             calls = [load(callers[0], at_once=CALLS_AT_ONCE, seconds=scale.seconds)]

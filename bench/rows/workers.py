@@ -21,7 +21,7 @@ from bench.result import Progress, Result, Scale, Verdict
 from bench.servers import Kind, Started, load, loading, running, told
 
 CONNECTIONS = 64
-COUNTED_EVERY, SHORTEST_LOAD = 0.05, 3.0
+COUNTED_EVERY, SHORTEST_LOAD = 0.05, 2.0
 CALLS_BEFORE_WEIGHING = 2.0
 """In seconds: a page that was shared after the fork is not any more once something in it was counted."""
 
