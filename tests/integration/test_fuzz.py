@@ -62,7 +62,11 @@ SHARED_COLLECTIONS = (
 )
 
 Fields = list[tuple[str, str]]
-Prepare = Callable[[str], None]
+Prepare = Callable[[str, float], None]
+"""Has records in a collection; leases end after so many seconds."""
+
+ENDS_SOON, IS_THERE_YET = 0.5, 60.0
+"""In seconds: for how long requests wait for somebody else's lease, and what looking at it never takes."""
 
 pytestmark = pytest.mark.timeout(300 + 2 * EXAMPLES)
 examples = settings(
@@ -435,19 +439,19 @@ def prepare(party: Party, tmp_path: Path) -> Prepare:
     """Put the volume back to what it was and sign in anew; let others hold leases, where these are to be changed."""
     shutil.copytree(party.directory, tmp_path / "kept")
 
-    async def hold_leases() -> None:
+    async def hold_leases(lifetime: float) -> None:
         store = party.store()
         async for identifier, _ in store.entries(SESSIONS):
-            await store.put(f"session {identifier}", {"holder": "somebody"}, collection=LEASES, ttl=0.5)
+            await store.put(f"session {identifier}", {"holder": "somebody"}, collection=LEASES, ttl=lifetime)
 
-    def prepare(collection: str) -> None:
+    def prepare(collection: str, lease_lifetime: float) -> None:
         for file in party.directory.rglob("*"):
             if file.is_file() and not file.name.endswith("-info.json"):
                 file.unlink()
         shutil.copytree(tmp_path / "kept", party.directory, dirs_exist_ok=True, copy_function=copy_at_once)
         party.sign_in()
         if collection == LEASES:
-            asyncio.run(hold_leases())
+            asyncio.run(hold_leases(lease_lifetime))
 
     return prepare
 
@@ -457,7 +461,7 @@ def prepare(party: Party, tmp_path: Path) -> Prepare:
 @given(data=st.data())
 def test_no_file_breaks_the_server(party: Party, prepare: Prepare, data: st.DataObject) -> None:
     collection = data.draw(st.sampled_from([*SHARED_COLLECTIONS, *COLLECTIONS[party.login]]))
-    prepare(collection)
+    prepare(collection, ENDS_SOON)
     files = party.records_of(collection)
     content = data.draw(contents(files[0].read_bytes())) if files else b""
     for file in files:
@@ -470,17 +474,17 @@ def test_no_file_breaks_the_server(party: Party, prepare: Prepare, data: st.Data
 @given(data=st.data())
 def test_no_sealed_record_breaks_the_server(party: Party, prepare: Prepare, data: st.DataObject) -> None:
     collection = data.draw(st.sampled_from([*SHARED_COLLECTIONS, *COLLECTIONS[party.login]]))
-    prepare(collection)
+    prepare(collection, IS_THERE_YET)
     asyncio.run(replace_each(party.store(), collection, lambda value: data.draw(values(value))))
     check_every_answer(party)
 
 
 async def replace_each(store: AtomicStore, collection: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Give all records of a collection the same other value, and the expiry that they had."""
+    """Give all records of a collection the same other value, and the expiry that they had, if nobody waits for it."""
     records = [record async for record in store.entries(collection)]
     value = change(dict(records[0][1].value)) if records else {}
     for key, entry in records:
-        await store.put(key, value, collection=collection, ttl=entry.ttl)
+        await store.put(key, value, collection=collection, ttl=ENDS_SOON if collection == LEASES else entry.ttl)
 
 
 def check_every_answer(party: Party) -> None:
