@@ -107,6 +107,7 @@ async def test_a_replica_that_is_not_ready_keeps_its_sessions_and_gets_no_new_on
 def test_where_no_replica_is_ready_the_answer_is_later(site: Site) -> None:
     for replica in site.replicas:
         replica.kill()
+    eventually(site.balancer.states, lambda states: all(state.startswith("DOWN") for state in states.values()))
     answer = httpx.post(f"{site.url}/token", data={"grant_type": "refresh_token"}, timeout=30)
     assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
     assert answer.headers["retry-after"] == "2"
