@@ -1,5 +1,6 @@
 """What all tests share: how they are spread over processes, and the tables that they end with."""
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,6 +8,8 @@ from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+from harness import authorities
 
 ONE_AFTER_THE_OTHER = {
     "containers": ["container", "clients", "chaos/test_sigkill.py", "test_docs.py"],
@@ -18,6 +21,16 @@ ONE_AFTER_THE_OTHER = {
 """Tests that share an engine, a network or an environment; they begin first, since they take longest."""
 
 Say = Callable[[str, str, str], None]
+
+
+# What is imported and collected stays: nobody need look through it for garbage again and again.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, and only in what the tests leave."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,6 +56,12 @@ def group_of(nodeid: str) -> str:
         if any(name == member or name.startswith(f"{member}/") for member in members):
             return group
     return name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def authorities_are_read_once() -> Iterator[None]:
+    with authorities.read_once():
+        yield
 
 
 @pytest.fixture
