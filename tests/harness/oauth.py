@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
+from harness.patience import patiently
 from harness.server import PIN
 
 REDIRECT_URI = "http://localhost:18999/callback"
@@ -109,14 +110,15 @@ class OAuthClient:
 
     def sign_in(self) -> "OAuthClient":
         """Register, have the owner approve, and redeem the code."""
-        self.register().raise_for_status()
-        self.redeem(self.code()).raise_for_status()
+        patiently(self.register).raise_for_status()
+        code = self.code()
+        patiently(lambda: self.redeem(code)).raise_for_status()
         return self
 
     def code(self) -> str:
         """The code that a person who signs in gets for us."""
         person = self.person or Person(self.http)
-        return answer_parameters(person.approve(self.authorize().headers["location"]))["code"]
+        return answer_parameters(person.approve(patiently(self.authorize).headers["location"]))["code"]
 
     def call(self, access_token: str = "") -> httpx.Response:
         """The first request of an MCP session."""
