@@ -10,7 +10,7 @@ KILLS ?= 200
 SCALE ?= 100
 TARGET ?= holdfast
 LINE ?= fastmcp3
-PROCESSES ?= 6
+PROCESSES ?= 4
 ENGINE_SCALE ?= 10
 FAULT_SECONDS ?= 30
 COOL_DOWN ?= 7
@@ -113,7 +113,7 @@ engines: dev ## try all promises that do not depend on files with each engine, a
 		pytest --timeout=7200 tests/engines tests/replicas/test_engine_restart.py $(PYTEST_ARGS)
 
 .PHONY: bench
-bench: dev ## measure everything beside the stock stack; BENCH_ARGS=--quick takes 3 minutes and writes nothing
+bench: dev ## measure everything beside the stock stack; BENCH_ARGS=--quick takes a moment of each and writes nothing
 	@$(venv)/python -m bench $(BENCH_ARGS)
 
 .PHONY: soak

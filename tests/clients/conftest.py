@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from clients.client import Client
-from clients.kinds import KINDS
+from clients.kinds import IN_EVERY_RUN, OTHERS, Kinds
 from clients.person import Person
 from harness.chromium import chromium
 from harness.container import HARDENED, Container
@@ -37,14 +37,20 @@ def run_container() -> Iterator[RunContainer]:
         yield run
 
 
+@pytest.fixture(params=[IN_EVERY_RUN, pytest.param(OTHERS, marks=pytest.mark.long)], ids=["five kinds", "other kinds"])
+def kinds(request: pytest.FixtureRequest) -> Kinds:
+    kinds: Kinds = request.param
+    return kinds
+
+
 @pytest.fixture
-def clients_of(browser: Browser, tmp_path: Path) -> Iterator[ClientsOf]:
+def clients_of(browser: Browser, tmp_path: Path, kinds: Kinds) -> Iterator[ClientsOf]:
     """Make one of each kind of client for the server at a URL, each with a home and a person of its own."""
     with ExitStack() as running:
 
         def make(url: str) -> list[Client]:
             clients = []
-            for kind in KINDS:
+            for kind in kinds:
                 home = tmp_path / kind.__name__
                 clients.append(kind(url, home, Person(browser, home / "opened-pages")))
                 running.callback(clients[-1].stop)

@@ -39,12 +39,12 @@ def tell(engine: EngineProcess, tell_of_replicas: Tell) -> Tell:
     return lambda promise, observed, kept: tell_of_replicas(f"{promise}, {engine.backend}", observed, kept)
 
 
-@pytest.mark.parametrize("engine", in_every_run(("redis", "postgresql"), ENGINES), indirect=True)
+@pytest.mark.parametrize("engine", in_every_run(("postgresql",), ENGINES), indirect=True)
 def test_concurrent_refreshes_are_one(start_replicas: StartReplicas, tell: Tell) -> None:
     promise_3.test_concurrent_refreshes_are_one(start_replicas, tell)
 
 
-@pytest.mark.parametrize("engine", in_every_run(("dynamodb", "mongodb"), ENGINES), indirect=True)
+@pytest.mark.parametrize("engine", in_every_run(("redis",), ENGINES), indirect=True)
 def test_concurrent_redemptions_are_one(start_replicas: StartReplicas, tell: Tell) -> None:
     promise_4.test_concurrent_redemptions_are_one(start_replicas, tell)
 

@@ -57,7 +57,7 @@ def test_a_session_lives_on_when_holdfast_is_first_started_with_the_old_settings
     assert one.access_token not in server.output()
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", in_every_run(("vault-mcp",), SOURCES))
 def test_a_registration_needs_no_second_one_to_sign_in_again(
     source: str, start_holdfast: StartHoldfast, run_holdfast: RunHoldfast, tmp_path: Path
 ) -> None:
@@ -109,7 +109,7 @@ def test_an_imported_session_is_listed_and_can_be_ended(
     assert client.call().status_code == 401
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", in_every_run(("otterwiki",), SOURCES))
 def test_a_client_with_a_secret_still_needs_it(
     source: str, start_holdfast: StartHoldfast, run_holdfast: RunHoldfast, tmp_path: Path
 ) -> None:

@@ -45,7 +45,7 @@ DISTURBANCES = {
     f"the export is read-only for {FAULT_SECONDS:g} s": Disturbance(lambda site: site.make_read_only(FAULT_SECONDS)),
 }
 
-IN_EVERY_RUN = ("a machine loses its power", "the NFS server is killed")
+IN_EVERY_RUN = ("a machine loses its power",)
 
 pytestmark = pytest.mark.timeout(600 + SECONDS_EACH * max(KILLS, POWER_CUTS, SERVER_KILLS, PARTITIONS))
 
