@@ -159,7 +159,7 @@ class TestEveryCommandThatIsShown:
             except httpx.TransportError:
                 return 0
 
-        eventually(status, lambda found: found == 200, within=90)
+        eventually(status, lambda found: found == 200)
 
     def test_is_run_by_one_of_these(self) -> None:
         run = {"make up", "make test", "docker logs holdfast", *self.started(), *self.composed(), *self.checked()}

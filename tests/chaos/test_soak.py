@@ -19,6 +19,7 @@ from bench.soak.watching import Watched, watch
 
 from harness.oauth import OAuthClient
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 
 SECONDS = 10.0
 RESTARTS = 2
@@ -82,7 +83,7 @@ def test_the_memory_that_a_pin_takes_to_be_checked_is_given_back(tmp_path: Path)
     server = Server(tmp_path / "data", tmp_path / "server.log").start()
     try:
         before = proportional_bytes(server.process_id, "Pss_Anon")
-        with httpx.Client(base_url=server.url, timeout=30) as http:
+        with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
             OAuthClient(http).sign_in()
         assert proportional_bytes(server.process_id, "Pss_Anon") - before < BYTES_OF_A_HASH / 2
     finally:

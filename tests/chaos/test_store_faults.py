@@ -21,6 +21,7 @@ from harness.load import Worker, finish, table, tracebacks, unanswered
 from harness.proxy_login import proxy_environment
 from harness.selection import in_every_run
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 
 FAULT_SECONDS = float(os.environ.get("FAULT_SECONDS", "3"))
 FAULT_TIMES = int(os.environ.get("FAULT_TIMES", "1"))
@@ -28,7 +29,7 @@ HANG_SECONDS = float(os.environ.get("HANG_SECONDS", min(FAULT_SECONDS, 30.0)))
 CLIENTS = 8
 IN_FLIGHT_FOR = 0.25
 
-pytestmark = pytest.mark.timeout(240 + 2 * FAULT_TIMES * max(FAULT_SECONDS, HANG_SECONDS))
+pytestmark = pytest.mark.timeout(3600 + 2 * FAULT_TIMES * max(FAULT_SECONDS, HANG_SECONDS))
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def workers(login: str, server: Server) -> Iterator[list[Worker]]:
     workers = [Worker(server, LOGINS[login].journey, number) for number in range(CLIENTS)]
     for worker in workers:
         worker.start()
-    assert all(worker.signed_in.wait(60) for worker in workers), server.output()
+    assert all(worker.signed_in.wait(HANGS_AFTER) for worker in workers), server.output()
     yield workers
     for worker in workers:
         worker.stopping.set()

@@ -14,6 +14,7 @@ from harness.document_host import DocumentHost
 from harness.identity_provider import IdentityProvider
 from harness.oauth import Approves, OAuthClient, Person
 from harness.proxy_login import ProxyPerson, proxy_environment
+from harness.waiting import HANGS_AFTER
 from mcp_holdfast.auth.cimd.documents import DOCUMENTS
 from mcp_holdfast.storage import open_store
 from mcp_holdfast.storage.keys import KeyRing
@@ -33,7 +34,7 @@ class Site:
     _connections: list[httpx.Client] = field(default_factory=list)
 
     def http(self, number: int = 0) -> httpx.Client:
-        self._connections.append(httpx.Client(base_url=self.servers[number].url, timeout=30))
+        self._connections.append(httpx.Client(base_url=self.servers[number].url, timeout=HANGS_AFTER))
         return self._connections[-1]
 
     def person(self) -> Approves:

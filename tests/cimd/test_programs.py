@@ -10,6 +10,7 @@ from fastmcp.client.auth import OAuth
 from cimd.conftest import Site, StartSite
 from harness.identity_provider import NODE
 from harness.oauth import answer_parameters
+from harness.waiting import HANGS_AFTER
 
 TYPESCRIPT = Path(__file__).with_name("typescript_client.mjs")
 NPM_PACKAGES = Path(__file__).parents[1] / "clients/node_modules"
@@ -49,5 +50,5 @@ def test_the_typescript_sdk(site: Site) -> None:
         assert program.stdout is not None
         page = site.http().get(program.stdout.readline().strip()).headers["location"]
         code = answer_parameters(site.person().approve(page))["code"]
-        told, _ = program.communicate(f"{code}\n", timeout=60)
+        told, _ = program.communicate(f"{code}\n", timeout=HANGS_AFTER)
     assert f'"client_id":"{url}"' in told

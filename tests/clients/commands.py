@@ -12,8 +12,6 @@ from clients.client import NPM_PACKAGES, PROGRAMS, Client
 from clients.person import Person
 from harness.waiting import eventually
 
-ENDS_WITHIN = 90.0
-
 
 class CommandLineClient(Client):
     """What it remembers is in its home only."""
@@ -24,7 +22,7 @@ class CommandLineClient(Client):
     def run(self, command: str) -> "RunningCommand":
         """Run a command to its end, as somebody who is signed in."""
         with RunningCommand(self, shlex.split(self.at_this_server(command))) as running:
-            eventually(lambda: running.has_ended() or self.person.is_asked(), bool, within=ENDS_WITHIN)
+            eventually(lambda: running.has_ended() or self.person.is_asked(), bool)
             assert not self.person.is_asked(), f"{command} asks to sign in again:\n{running.printed()}"
             running.check()
         return running
@@ -38,15 +36,15 @@ class CommandLineClient(Client):
         """Run a command that wants a terminal, and say yes to the question that ends with `confirmation`."""
         with RunningCommand(self, ["script", "--quiet", "--return", "--command", command, "/dev/null"]) as running:
             if confirmation:
-                eventually(lambda: running.has_ended() or confirmation in running.printed(), bool, within=ENDS_WITHIN)
+                eventually(lambda: running.has_ended() or confirmation in running.printed(), bool)
                 running.type("y\n")
             self._sign_in_and_end(running, ends_with)
 
     def _sign_in_and_end(self, running: "RunningCommand", ends_with: int = 0) -> None:
-        eventually(lambda: running.has_ended() or self.person.is_asked(), bool, within=ENDS_WITHIN)
+        eventually(lambda: running.has_ended() or self.person.is_asked(), bool)
         assert self.person.is_asked(), f"{self.name} does not open the browser:\n{running.printed()}"
         self.person.sign_in()
-        eventually(running.has_ended, bool, within=ENDS_WITHIN)
+        eventually(running.has_ended, bool)
         running.check(ends_with)
 
 

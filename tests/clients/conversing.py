@@ -12,7 +12,6 @@ from clients.client import PROGRAMS, Client
 from clients.person import Person
 from harness.waiting import eventually
 
-ANSWERS_WITHIN = 90.0
 ENDS_WITHIN = 5.0
 
 
@@ -32,13 +31,13 @@ class ConversingClient(Client):
 
     def sign_in(self) -> None:
         self._ask("whoami")
-        eventually(self._opened_the_browser, bool, within=ANSWERS_WITHIN)
+        eventually(self._opened_the_browser, bool)
         self.person.sign_in()
         assert self._answer()["subject"] == "owner"
 
     def use(self) -> None:
         self._ask("whoami")
-        eventually(lambda: self._has_answered() or self._opened_the_browser(), bool, within=ANSWERS_WITHIN)
+        eventually(lambda: self._has_answered() or self._opened_the_browser(), bool)
         assert not self.person.is_asked(), f"the client asks to sign in again:\n{self._log.read_text()}"
         assert self._answer()["subject"] == "owner"
 
@@ -75,7 +74,7 @@ class ConversingClient(Client):
             )
 
     def _answer(self) -> dict[str, Any]:
-        eventually(self._has_answered, bool, within=ANSWERS_WITHIN)
+        eventually(self._has_answered, bool)
         answer: dict[str, Any] = json.loads(self._lines()[self._asked - 1])
         return answer
 

@@ -18,7 +18,6 @@ TOKENS_LIVE = 8.0
 TABLE = "real clients"
 
 
-@pytest.mark.timeout(900)
 def test_docker_kill_costs_no_sign_in_and_a_lost_volume_costs_one(
     run_container: RunContainer, clients_of: ClientsOf, subtests: pytest.Subtests, say: Say
 ) -> None:
@@ -52,7 +51,6 @@ def test_docker_kill_costs_no_sign_in_and_a_lost_volume_costs_one(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
 def test_expired_tokens_and_docker_kill_cost_no_sign_in(
     run_container: RunContainer, clients_of: ClientsOf, subtests: pytest.Subtests, say: Say
 ) -> None:

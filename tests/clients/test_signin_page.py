@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, FloatRect, Locator, Page, ViewportSize,
 from harness.chromium import DESKTOP, NARROWEST, PHONE
 from harness.oauth import OAuthClient
 from harness.server import PIN, Server
+from harness.waiting import HANGS_AFTER
 
 SCHEMES = ("light", "dark")
 
@@ -53,7 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[OAuthClient]:
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         yield OAuthClient(http)
 
 

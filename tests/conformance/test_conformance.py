@@ -15,6 +15,7 @@ from harness.oauth import Approves, OAuthClient, Person
 from harness.proxy_login import ProxyPerson, proxy_environment
 from harness.server import Server, ServerProcess, free_port
 from harness.stock import StockServer, stock_python
+from harness.waiting import HANGS_AFTER
 
 PAYLOAD = Path(__file__).with_name("everything_payload.py")
 
@@ -56,7 +57,7 @@ def provider(directory: Path) -> Iterator[IdentityProvider]:
 
 @pytest.fixture(scope="module")
 def results(holdfast: Server, directory: Path) -> Results:
-    with httpx.Client(base_url=holdfast.url, timeout=30) as http:
+    with httpx.Client(base_url=holdfast.url, timeout=HANGS_AFTER) as http:
         token = OAuthClient(http).sign_in().tokens["access_token"]
     return judged(holdfast, directory / "holdfast", token)
 
@@ -93,7 +94,7 @@ def test_nothing_is_answered_without_a_token(holdfast: Server, directory: Path) 
 
 
 def test_the_built_in_login_conforms_as_an_authorization_server(holdfast: Server, directory: Path) -> None:
-    with httpx.Client(base_url=holdfast.url, timeout=30) as http:
+    with httpx.Client(base_url=holdfast.url, timeout=HANGS_AFTER) as http:
         assert failures(judged_login(holdfast.url, Person(http), directory / "local")) == set()
 
 
@@ -126,7 +127,7 @@ def test_a_proxy_conforms_as_an_authorization_server(
 
 def judged_login(url: str, person: Approves, directory: Path) -> Results:
     port = free_port()
-    with httpx.Client(base_url=url, timeout=30) as http:
+    with httpx.Client(base_url=url, timeout=HANGS_AFTER) as http:
         client = OAuthClient(http)
         client.register(redirect_uris=[f"http://127.0.0.1:{port}/callback"]).raise_for_status()
 

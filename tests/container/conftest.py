@@ -11,6 +11,7 @@ import pytest
 from harness.container import Container, built_image, docker, run_to_end
 from harness.oauth import OAuthClient, Person, answer_parameters
 from harness.server import PIN
+from harness.waiting import HANGS_AFTER
 
 RunContainer = Callable[..., Container]
 SignIn = Callable[..., OAuthClient]
@@ -82,7 +83,7 @@ def sign_in() -> Iterator[SignIn]:
     with ExitStack() as clients:
 
         def sign_in(url: str, pin: str = PIN) -> OAuthClient:
-            client = OAuthClient(clients.enter_context(httpx.Client(base_url=url, timeout=30)))
+            client = OAuthClient(clients.enter_context(httpx.Client(base_url=url, timeout=HANGS_AFTER)))
             client.register().raise_for_status()
             answer = Person(client.http).approve(client.authorize().headers["location"], pin=pin)
             client.redeem(answer_parameters(answer)["code"]).raise_for_status()

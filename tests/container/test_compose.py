@@ -20,7 +20,7 @@ from harness.identity_provider import IdentityProvider
 from harness.oauth import OAuthClient
 from harness.proxy_login import AUTHORIZE_PARAMETERS, ProxyPerson
 from harness.server import free_port
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from mcp_holdfast.auth.providers import provider_of
 from mcp_holdfast.settings import load_settings, read_environment
 from test_docs import PROVIDERS, blocks, settings_in
@@ -111,7 +111,7 @@ class Deployment:
         """End it as a power cut does, and return when Holdfast is ready again."""
         docker("kill", self.container(service))
         docker("start", self.container(service))
-        eventually(self._status, lambda status: status == httpx.codes.OK, within=60)
+        eventually(self._status, lambda status: status == httpx.codes.OK)
 
     def _status(self) -> int:
         try:
@@ -216,7 +216,7 @@ def test_whoever_signs_in_is_sent_to_entra_which_need_not_be_there_at_the_start(
     entra.write_secret("client_secret", "a client secret of Entra's")
     entra.up(OF_ENTRA.replace("https://mcp.example.com", entra.url))
     assert_hardened(entra, "holdfast")
-    with httpx.Client(base_url=entra.url, timeout=30) as http:
+    with httpx.Client(base_url=entra.url, timeout=HANGS_AFTER) as http:
         client = OAuthClient(http)
         client.register().raise_for_status()
         person = ProxyPerson()
@@ -247,7 +247,7 @@ def test_any_other_provider_signs_people_in_and_a_kill_does_not_sign_them_out(
     # The provider here grants refresh tokens only where the person is asked for consent.
     asks = f"FASTMCP_SERVER_AUTH_OAUTHPROXY_EXTRA_AUTHORIZE_PARAMS={AUTHORIZE_PARAMETERS}"
     entra.up(f"{settings}{asks}\nHOLDFAST_SERVER=demo\n")
-    with httpx.Client(base_url=entra.url, timeout=30) as http:
+    with httpx.Client(base_url=entra.url, timeout=HANGS_AFTER) as http:
         client = OAuthClient(http, person=ProxyPerson()).sign_in()
         client.refresh().raise_for_status()
         entra.kill_and_start("holdfast")

@@ -13,7 +13,7 @@ from harness.load_balancer import LoadBalancer
 from harness.oauth import OAuthClient
 from harness.server import free_port
 from harness.task_definition import VOLUME, Task, docker_flags, rehearsed_definition, task_of
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 
 AS_AN_ACCESS_POINT_MAKES_IT = "chown 10001:10001 /volume && chmod 0700 /volume"
 
@@ -50,7 +50,7 @@ def test_a_task_becomes_healthy_and_ends_in_order_and_the_next_one_goes_on(
 ) -> None:
     first = run_task()
     targets = [first.url]
-    with httpx.Client(base_url=PLACEHOLDERS["BASE_URL"], transport=LoadBalancer(targets), timeout=30) as http:
+    with httpx.Client(base_url=PLACEHOLDERS["BASE_URL"], transport=LoadBalancer(targets), timeout=HANGS_AFTER) as http:
         client = OAuthClient(http).sign_in()
         assert client.call().status_code == 200
         check = task.health_check

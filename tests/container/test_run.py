@@ -88,7 +88,7 @@ for path in pathlib.Path("/data").rglob("*"):
 
 def test_health_check_turns_healthy(run_container: RunContainer) -> None:
     container = run_container(flags=HARDENED)
-    eventually(lambda: container.state()["Health"]["Status"], lambda status: status == "healthy", within=60)
+    eventually(lambda: container.state()["Health"]["Status"], lambda status: status == "healthy")
 
 
 def test_health_check_fails_while_the_server_is_away(run_container: RunContainer) -> None:
@@ -110,7 +110,7 @@ def test_docker_stop_ends_it_in_order_and_soon(run_container: RunContainer) -> N
 
 def test_it_starts_with_no_network_at_all(launch_container: RunContainer) -> None:
     container = launch_container(flags=(*HARDENED, "--network=none"))
-    eventually(lambda: container.state()["Health"]["Status"], lambda status: status == "healthy", within=60)
+    eventually(lambda: container.state()["Health"]["Status"], lambda status: status == "healthy")
 
 
 def test_exasol_starts_without_its_database(run_container: RunContainer, sign_in: SignIn) -> None:

@@ -8,6 +8,7 @@ import httpx
 from container.conftest import RunContainer, RunToEnd
 from harness.container import HARDENED
 from harness.oauth import OAuthClient, Person, answer_parameters
+from harness.waiting import HANGS_AFTER
 
 
 def test_a_secret_file_is_read(run_container: RunContainer, tmp_path: Path) -> None:
@@ -16,7 +17,7 @@ def test_a_secret_file_is_read(run_container: RunContainer, tmp_path: Path) -> N
     secret.chmod(0o644)
     flags = (*HARDENED, f"--volume={secret}:/run/secrets/pin:ro")
     container = run_container(flags=flags, HOLDFAST_PIN="", HOLDFAST_PIN_FILE="/run/secrets/pin")
-    with httpx.Client(base_url=container.url, timeout=30) as http:
+    with httpx.Client(base_url=container.url, timeout=HANGS_AFTER) as http:
         client = OAuthClient(http)
         client.register().raise_for_status()
         page = client.authorize().headers["location"]

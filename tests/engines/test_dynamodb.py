@@ -20,6 +20,7 @@ import pytest
 from key_value.aio.errors import StoreConnectionError, StoreSetupError, ValueTooLargeError
 
 from harness.engines import DynamoDBLocal, DynamoDBServer, EngineProcess
+from harness.waiting import HANGS_AFTER
 from mcp_holdfast.storage.backends import Engine, EngineProblem, open_engine
 from mcp_holdfast.storage.backends.engine import QUARANTINE_COLLECTION
 from mcp_holdfast.storage.deadlines import DEADLINE
@@ -56,7 +57,7 @@ class Between:
                     error = {"__type": f"com.amazonaws.dynamodb.v20120810#{between.refused[action]}", "message": "No."}
                     self._answer(400, json.dumps(error).encode())
                     return
-                answer = httpx.post(endpoint, content=body, headers=dict(self.headers), timeout=30)
+                answer = httpx.post(endpoint, content=body, headers=dict(self.headers), timeout=HANGS_AFTER)
                 if action in between.lost:
                     between.lost.remove(action)
                     self.close_connection = True
@@ -82,7 +83,7 @@ class Between:
         """Give nobody an answer before all of the first ones that asked have theirs."""
         barrier = self.held.get(action)
         if barrier is not None and [asked for asked, _ in self.asked].count(action) <= barrier.parties:
-            barrier.wait(timeout=60)
+            barrier.wait(timeout=HANGS_AFTER)
 
     def url(self, credentials: str = "AKIA:secret@", table: str = "holdfast", **parameters: str) -> str:
         query = {"region": "eu-central-1", "endpoint_url": self.endpoint, **parameters}

@@ -22,14 +22,14 @@ from harness.oauth import OAuthClient
 from harness.proxy_login import ProxyPerson, proxy_environment
 from harness.selection import in_every_run
 from harness.server import Server
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 
 FAULT_SECONDS = float(os.environ.get("FAULT_SECONDS", "3"))
 CLIENTS = 6
 LEASE, LONGER_THAN_A_LEASE = 4, 8.0
 """In seconds. Replicas look every five whether the store is there, even if nobody asks them for anything."""
 
-pytestmark = pytest.mark.timeout(300 + 4 * FAULT_SECONDS)
+pytestmark = pytest.mark.timeout(3600 + 4 * FAULT_SECONDS)
 
 
 class StatelessJourney(ProxyJourney):
@@ -70,7 +70,7 @@ def workers(server: Server) -> Iterator[list[Worker]]:
     workers = [Worker(server, StatelessJourney, number) for number in range(CLIENTS)]
     for worker in workers:
         worker.start()
-    assert all(worker.signed_in.wait(60) for worker in workers), server.output()
+    assert all(worker.signed_in.wait(HANGS_AFTER) for worker in workers), server.output()
     yield workers
     for worker in workers:
         worker.stopping.set()
@@ -116,7 +116,7 @@ def test_a_replica_that_had_nothing_to_do_in_an_outage_repeats_no_refresh(
             everything.callback(replica.stop)
             replica.wait_until_ready()
         first, second = (
-            everything.enter_context(httpx.Client(base_url=replica.url, timeout=60)) for replica in replicas
+            everything.enter_context(httpx.Client(base_url=replica.url, timeout=HANGS_AFTER)) for replica in replicas
         )
         client = OAuthClient(first, person=ProxyPerson(quick=True)).sign_in()
         refreshes, reuses = provider.refreshes(), provider.reuses()

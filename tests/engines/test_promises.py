@@ -26,8 +26,6 @@ ALL = os.environ.get("ENGINE_PROMISES") == "all"
 
 __all__ = ["make_setting", "start_replicas", "target", "tell_of_replicas"]
 
-pytestmark = pytest.mark.timeout(3600 if ALL else 600)
-
 
 @pytest.fixture
 def storage(engine: EngineProcess) -> Mapping[str, str]:

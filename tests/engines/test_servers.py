@@ -23,7 +23,7 @@ from harness.oauth import OAuthClient
 from harness.proxy_login import ProxyPerson, proxy_environment
 from harness.selection import in_every_run
 from harness.server import Server
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from mcp_holdfast.storage.atomic import LEASES
 from mcp_holdfast.storage.backends import open_engine
 from mcp_holdfast.storage.sealing import HOLDFAST_COLLECTION
@@ -55,7 +55,7 @@ def run(server: Server, *arguments: str, **environment: str) -> subprocess.Compl
 def connect() -> Iterator[Connect]:
     with ExitStack() as connections:
         yield lambda server, **options: connections.enter_context(
-            httpx.Client(base_url=server.url, timeout=60, **options)
+            httpx.Client(base_url=server.url, timeout=HANGS_AFTER, **options)
         )
 
 

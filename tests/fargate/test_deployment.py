@@ -19,6 +19,7 @@ from harness.engines.process import KEYS
 from harness.fargate import PARAMETERS, STACK, VARIANTS
 from harness.oauth import OAuthClient
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 from mcp_holdfast.storage.backends import Engine, open_engine
 
 Outputs = dict[str, str]
@@ -112,7 +113,7 @@ def test_a_task_asks_the_table_for_what_its_role_allows_and_for_nothing_else(
     httpx.post(f"{aws.endpoint}/moto-api/recorder/start-recording").raise_for_status()
     server = Server(tmp_path / "nothing", tmp_path / "server.log", HOLDFAST_STORAGE_URL=url, **KEYS).start()
     try:
-        with httpx.Client(base_url=server.url, timeout=60) as http:
+        with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
             client = OAuthClient(http)
             client.register().raise_for_status()
             client.sign_in()

@@ -154,7 +154,7 @@ def test_an_identity_provider_that_is_away_makes_it_unready_and_does_not_end_the
             except httpx.TransportError:
                 return 0
 
-        eventually(status, lambda found: found == 503, within=60)
+        eventually(status, lambda found: found == 503)
         assert check(server.port, tmp_path / "data") == (0, "alive, and the volume answers")
     finally:
         server.stop()

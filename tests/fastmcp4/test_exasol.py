@@ -11,6 +11,7 @@ from fastmcp4.conftest import MODERN, ServerOnFastMCP4, call
 from harness.exasol import DATABASE_USER, ExasolDatabase
 from harness.identity_provider import IdentityProvider
 from harness.oauth import OAuthClient
+from harness.waiting import HANGS_AFTER
 
 pytestmark = pytest.mark.long
 
@@ -58,7 +59,7 @@ def test_it_reads_and_writes_only_where_it_need_not_ask(
 ) -> None:
     running, does_not_ask = server
     assert "experimental on FastMCP 4" in running.output()
-    with httpx.Client(base_url=running.url, timeout=60) as http:
+    with httpx.Client(base_url=running.url, timeout=HANGS_AFTER) as http:
         client = OAuthClient(http).sign_in()
     read = call(running, client, "execute_exasol_query", query='SELECT "NAME" FROM "RETAIL"."CUSTOMERS"')
     assert (read["protocol"], read["error"], "Ada" in read["text"]) == (MODERN, False, True)

@@ -9,6 +9,7 @@ import pytest
 
 from fastmcp4.conftest import MODERN, ServerOnFastMCP4, call
 from harness.oauth import OAuthClient
+from harness.waiting import HANGS_AFTER
 
 PAYLOAD = Path(__file__).with_name("asking_payload.py")
 ENVELOPE = {
@@ -28,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerOnFastMCP
 
 @pytest.fixture
 def client(server: ServerOnFastMCP4) -> Iterator[OAuthClient]:
-    with httpx.Client(base_url=server.url, timeout=60) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         yield OAuthClient(http).sign_in()
 
 

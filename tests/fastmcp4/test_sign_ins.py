@@ -12,6 +12,7 @@ from harness.identity_provider import IdentityProvider
 from harness.oauth import OAuthClient, answer_parameters
 from harness.patience import patiently
 from harness.proxy_login import ProxyPerson, proxy_environment
+from harness.waiting import HANGS_AFTER
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def server(directory: Path, provider: IdentityProvider) -> Iterator[ServerOnFast
 
 @pytest.fixture
 def client(server: ServerOnFastMCP4) -> Iterator[OAuthClient]:
-    with httpx.Client(base_url=server.url, timeout=60) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         client = OAuthClient(http, person=ProxyPerson(quick=True))
         client.register().raise_for_status()
         yield client

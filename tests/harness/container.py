@@ -11,14 +11,13 @@ from typing import Any
 import httpx
 
 from harness.server import PIN, free_port
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 
 ROOT = Path(__file__).parents[2]
 IMAGE = os.environ.get("IMAGE", "holdfast")
 RELEASED = ("holdfast", "base", "fastmcp4")
 """The targets of the Dockerfile that a release publishes."""
 
-READY_WITHIN = 90.0
 HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp")
 
 
@@ -47,18 +46,18 @@ def service_image(service: str) -> str:
     return _output([str(ROOT / "tests/container/service-image.sh"), service])
 
 
-def docker(*arguments: str, timeout: float = 120) -> str:
+def docker(*arguments: str, timeout: float = HANGS_AFTER) -> str:
     return _output([docker_path(), *arguments], timeout)
 
 
-def _output(command: list[str], timeout: float = 1200) -> str:
+def _output(command: list[str], timeout: float = 2 * HANGS_AFTER) -> str:
     result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     if result.returncode:
         raise RuntimeError(f"{command} ended with {result.returncode}:\n{result.stdout}{result.stderr}")
     return result.stdout.strip()
 
 
-def run_to_end(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def run_to_end(*arguments: str, timeout: float = HANGS_AFTER) -> subprocess.CompletedProcess[str]:
     """Run something that ends by itself; `arguments` are those of `docker run`, image and command included."""
     command = [docker_path(), "run", "--rm", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
@@ -89,7 +88,7 @@ class Container:
         return self
 
     def wait_until_ready(self) -> "Container":
-        eventually(self._is_ready, bool, within=READY_WITHIN)
+        eventually(self._is_ready, bool)
         return self
 
     def _is_ready(self) -> bool:

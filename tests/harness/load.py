@@ -13,11 +13,11 @@ import httpx
 from harness.journeys import LocalJourney, Lost, ProxyJourney
 from harness.proxy_login import ProxyPerson, browser
 from harness.server import ServerProcess
+from harness.waiting import HANGS_AFTER
 
 PAUSE = 0.05
 ANSWERED_WITHIN = 30.0
 NO_ANSWER = "no answer"
-RECOVERED_WITHIN = 120.0
 CALL_REFRESH_SIGN_IN = (6, 3, 1)
 ONLY_CALL = (1, 0, 0)
 
@@ -114,7 +114,7 @@ def finish(workers: list[Worker]) -> None:
     time.sleep(1)
     for worker in workers:
         worker.stopping.set()
-    deadline = time.monotonic() + RECOVERED_WITHIN
+    deadline = time.monotonic() + HANGS_AFTER
     for worker in workers:
         worker.join(max(0.0, deadline - time.monotonic()))
 

@@ -9,6 +9,7 @@ import httpx
 from harness.certificates import certify
 from harness.egress_proxy import EgressProxy
 from harness.server import free_port
+from harness.waiting import HANGS_AFTER
 
 
 class Outside:
@@ -39,7 +40,7 @@ class Outside:
         """For a client of the server at `base_url` that may ask the hosts, too."""
         trusted = ssl.create_default_context(cafile=self.authority)
         there = httpx.HTTPTransport(proxy=self.browsing.url, verify=trusted)
-        return httpx.Client(base_url=base_url, timeout=30, mounts={"https://": there})
+        return httpx.Client(base_url=base_url, timeout=HANGS_AFTER, mounts={"https://": there})
 
     def close(self) -> None:
         for proxy in (self.egress, self.browsing):

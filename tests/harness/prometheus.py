@@ -9,6 +9,7 @@ import httpx
 import yaml
 
 from harness.server import ServerProcess
+from harness.waiting import HANGS_AFTER
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +43,7 @@ class Prometheus(ServerProcess):
 
     def ask(self, path: str, **parameters: str) -> Any:
         """Ask its API (https://prometheus.io/docs/prometheus/latest/querying/api/)."""
-        response = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=30)
+        response = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=HANGS_AFTER)
         answer = response.json()
         assert answer["status"] == "success", answer
         return answer["data"]

@@ -8,6 +8,7 @@ import httpx
 
 from harness.identity_provider import IdentityProvider
 from harness.oauth import REDIRECT_URI, OAuthClient, hidden_fields
+from harness.waiting import HANGS_AFTER
 
 OAUTH_PROXY = "fastmcp.server.auth.oauth_proxy.OAuthProxy"
 OIDC_PROXY = "fastmcp.server.auth.oidc_proxy.OIDCProxy"
@@ -84,7 +85,7 @@ def browser(base_url: str = "") -> httpx.Client:
     """
     return httpx.Client(
         base_url=base_url,
-        timeout=30,
+        timeout=HANGS_AFTER,
         verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         limits=httpx.Limits(max_keepalive_connections=0),
     )

@@ -3,13 +3,15 @@
 import socket
 from contextlib import suppress
 
+from harness.waiting import HANGS_AFTER
+
 
 def exchange(port: int, request: bytes, *, is_all: bool = False) -> bytes:
     """Send it, and return what came back until the other side closed.
 
     Who `is_all` says that nothing follows, for requests that are not complete; not every server answers that.
     """
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=HANGS_AFTER) as connection:
         received = b""
         # It may have had enough before the end; what it says is still to be read.
         with suppress(BrokenPipeError, ConnectionResetError):

@@ -13,9 +13,8 @@ from typing import ClassVar, Self
 import httpx
 
 from harness.environments import LINE, programs_of
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 
-READY_WITHIN = 60.0
 PIN = "correct-horse"
 ENTRYPOINT = Path(__file__).parents[2] / "entrypoint.sh"
 
@@ -65,7 +64,7 @@ class ServerProcess(ABC):
             )
 
     def wait_until_ready(self) -> None:
-        eventually(self._is_ready, bool, within=READY_WITHIN)
+        eventually(self._is_ready, bool)
 
     def _is_ready(self) -> bool:
         if self._running().poll() is not None:
@@ -79,7 +78,7 @@ class ServerProcess(ABC):
         except httpx.TransportError:
             return False
 
-    def wait_for_exit(self, timeout: float = 60) -> int:
+    def wait_for_exit(self, timeout: float = HANGS_AFTER) -> int:
         return self._running().wait(timeout)
 
     def has_ended(self) -> bool:

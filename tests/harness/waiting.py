@@ -6,8 +6,14 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
+HANGS_AFTER = 600.0
+"""In seconds. What has not come by then hangs; until then no test says how fast anything is.
 
-def eventually(observe: Callable[[], Value], expected: Callable[[Value], bool], within: float = 30) -> Value:
+A machine whose processors others use, too, stands still for minutes.
+"""
+
+
+def eventually(observe: Callable[[], Value], expected: Callable[[Value], bool], within: float = HANGS_AFTER) -> Value:
     """Observe until the observation is as expected and return it."""
     deadline = time.monotonic() + within
     while not expected(value := observe()):

@@ -14,6 +14,7 @@ from harness.identity_provider import IdentityProvider
 from harness.oauth import OAuthClient
 from harness.proxy_login import ProxyPerson, proxy_environment
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 from importers.old_servers import LeftBehind, OldServer
 
 VERSIONS = ("fastmcp-2", "fastmcp-3", "fastmcp-4")
@@ -35,7 +36,7 @@ def sign_in_at(version: str, provider: IdentityProvider, directory: Path, **envi
     server.environment |= proxy_environment(provider, server.url)
     server.start()
     clients = []
-    with httpx.Client(base_url=server.url, timeout=60) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         for _ in range(CLIENTS):
             client = OAuthClient(http, person=ProxyPerson(quick=True)).sign_in()
             assert client.call().is_success

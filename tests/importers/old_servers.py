@@ -10,6 +10,7 @@ from harness.environments import interpreter_of
 from harness.oauth import OAuthClient
 from harness.server import Server, ServerProcess
 from harness.stock import PROGRAM as FASTMCP_SERVER
+from harness.waiting import HANGS_AFTER
 
 MEMORY_SERVICE_SERVER = Path(__file__).with_name("memory_service_server.py")
 OF_THE_OLD_SERVER = frozenset({"PORT", "FASTMCP_HOME"})
@@ -64,5 +65,7 @@ class LeftBehind:
         """A client that was signed in and that no other test uses, speaking to the new server."""
         client = self.clients.pop()
         # Without connections that are kept, nobody needs to close it.
-        client.http = httpx.Client(base_url=server.url, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
+        client.http = httpx.Client(
+            base_url=server.url, timeout=HANGS_AFTER, limits=httpx.Limits(max_keepalive_connections=0)
+        )
         return client

@@ -10,11 +10,10 @@ from harness.identity_provider import IdentityProvider
 from harness.oauth import OAuthClient
 from harness.proxy_login import ProxyPerson, proxy_environment
 from harness.selection import in_every_run
+from harness.waiting import HANGS_AFTER
 from importers.conftest import RunHoldfast, StartHoldfast, sign_in_at
 from importers.damage import DAMAGES, settle, share_without_locks
 from importers.old_servers import LeftBehind, OldServer
-
-pytestmark = pytest.mark.timeout(300)
 
 VERSION = "fastmcp-2"
 IN_EVERY_RUN = ("the header overwritten", "a page of the settings zeroed")
@@ -60,7 +59,7 @@ def test_sessions_outlive_two_servers_that_do_not_see_each_other_s_locks(
         one.start()
         share_without_locks(tmp_path / "one/oauth-proxy", tmp_path / "other/oauth-proxy")
         other.start()
-        with httpx.Client(base_url=one.url, timeout=60) as here, httpx.Client(base_url=other.url) as there:
+        with httpx.Client(base_url=one.url, timeout=HANGS_AFTER) as here, httpx.Client(base_url=other.url) as there:
             client = OAuthClient(here, person=ProxyPerson(quick=True)).sign_in()
             assert OAuthClient(there).register().status_code == 500
         # The reason is written after the answer.

@@ -11,8 +11,6 @@ from harness.selection import in_every_run
 from importers.conftest import VERSIONS, RunHoldfast, StartHoldfast
 from importers.old_servers import LeftBehind
 
-pytestmark = pytest.mark.timeout(300)
-
 Copy = Callable[[LeftBehind], LeftBehind]
 
 of_one_version = pytest.mark.parametrize("left_behind", ["fastmcp-2"], indirect=True, scope="module")

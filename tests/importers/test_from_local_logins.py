@@ -14,11 +14,10 @@ import pytest
 from harness.oauth import REDIRECT_URI, OAuthClient
 from harness.selection import in_every_run
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 from importers.conftest import RunHoldfast, StartHoldfast
 from importers.old_servers import MemoryService
 from importers.state_files import SignedIn, otterwiki_database, vault_mcp_state
-
-pytestmark = pytest.mark.timeout(300)
 
 Write = Callable[[Path, list[SignedIn]], Path]
 SOURCES = {"vault-mcp": (vault_mcp_state, "OAUTH_STATE_PATH"), "otterwiki": (otterwiki_database, "MCP_OAUTH_DB")}
@@ -29,7 +28,7 @@ def signed_in(name: str, **properties: object) -> SignedIn:
 
 
 def client_of(server: Server, one: SignedIn) -> OAuthClient:
-    http = httpx.Client(base_url=server.url, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
+    http = httpx.Client(base_url=server.url, timeout=HANGS_AFTER, limits=httpx.Limits(max_keepalive_connections=0))
     return OAuthClient(
         http, one.client_id, tokens={"access_token": one.access_token, "refresh_token": one.refresh_token}
     )
@@ -132,7 +131,7 @@ def memory_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemoryS
 
 
 def sign_in_at(service: MemoryService, scope: str, **metadata: str) -> OAuthClient:
-    with httpx.Client(base_url=service.url, timeout=60) as http:
+    with httpx.Client(base_url=service.url, timeout=HANGS_AFTER) as http:
         client = OAuthClient(http)
         client.register(**metadata).raise_for_status()
         query = {
@@ -159,7 +158,7 @@ def test_a_session_of_the_memory_service_lives_on(
     server = start_holdfast(tmp_path / "data", MCP_OAUTH_SQLITE_PATH=str(database))
     assert "imported another server's state" in server.output()
     client.http = reader.http = httpx.Client(
-        base_url=server.url, timeout=60, limits=httpx.Limits(max_keepalive_connections=0)
+        base_url=server.url, timeout=HANGS_AFTER, limits=httpx.Limits(max_keepalive_connections=0)
     )
     assert client.call().is_success
     assert client.refresh().is_success
@@ -172,7 +171,7 @@ def test_a_session_of_the_memory_service_lives_on(
 def test_a_client_of_the_memory_service_whose_secret_is_only_a_hash_is_left_and_told(
     memory_service: MemoryService, start_holdfast: StartHoldfast, run_holdfast: RunHoldfast, tmp_path: Path
 ) -> None:
-    with httpx.Client(base_url=memory_service.url, timeout=60) as http:
+    with httpx.Client(base_url=memory_service.url, timeout=HANGS_AFTER) as http:
         client = OAuthClient(http)
         client.register(token_endpoint_auth_method="client_secret_post").raise_for_status()
     server = start_holdfast(tmp_path / "data")
@@ -193,5 +192,7 @@ def test_a_refresh_token_that_the_memory_service_revoked_is_left(
     server = start_holdfast(tmp_path / "data")
     told = run_holdfast(server, "import", database)
     assert "revoked" in told.stdout
-    client.http = httpx.Client(base_url=server.url, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
+    client.http = httpx.Client(
+        base_url=server.url, timeout=HANGS_AFTER, limits=httpx.Limits(max_keepalive_connections=0)
+    )
     assert not client.refresh().is_success

@@ -4,14 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
-import pytest
-
 from harness.identity_provider import IdentityProvider
 from importers.conftest import RunHoldfast, StartHoldfast, sign_in_at
 from importers.state_files import otterwiki_database, vault_mcp_state
 from importers.test_from_local_logins import client_of, signed_in
-
-pytestmark = pytest.mark.timeout(300)
 
 IMPORTED = "imported another server's state"
 NOT_IMPORTED = "holdfast import SOURCE"

@@ -8,6 +8,7 @@ import pytest
 
 from harness.oauth import OAuthClient, Person
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 
 StartServer = Callable[..., Server]
 
@@ -38,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def http(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as client:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as client:
         yield client
 
 

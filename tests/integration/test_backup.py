@@ -15,6 +15,7 @@ from harness.environments import LINE, programs_of
 from harness.oauth import OAuthClient
 from harness.server import Server
 from harness.traffic import Traffic
+from harness.waiting import HANGS_AFTER
 
 PROGRAM = str(programs_of(LINE) / "holdfast")
 KEYS = {"HOLDFAST_STORAGE_KEY": "a-storage-key-of-enough-characters-1", "HOLDFAST_SIGNING_KEY": "s" * 40}
@@ -60,7 +61,7 @@ def make_server(tmp_path: Path) -> Iterator[StartServer]:
 @pytest.fixture
 def clients() -> Iterator[Callable[[Server], OAuthClient]]:
     with ExitStack() as opened:
-        yield lambda server: OAuthClient(opened.enter_context(httpx.Client(base_url=server.url, timeout=30)))
+        yield lambda server: OAuthClient(opened.enter_context(httpx.Client(base_url=server.url, timeout=HANGS_AFTER)))
 
 
 @pytest.fixture

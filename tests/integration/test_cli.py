@@ -17,7 +17,7 @@ import pytest
 from harness.environments import LINE, programs_of
 from harness.oauth import OAuthClient
 from harness.server import Server
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from integration.conftest import StartServer
 from mcp_holdfast.settings import EXIT_CONFIG
 
@@ -59,7 +59,7 @@ def sign_in() -> Iterator[SignIn]:
     with ExitStack() as connections:
 
         def sign_in(server: Server, client_name: str = "") -> OAuthClient:
-            client = OAuthClient(connections.enter_context(httpx.Client(base_url=server.url, timeout=30)))
+            client = OAuthClient(connections.enter_context(httpx.Client(base_url=server.url, timeout=HANGS_AFTER)))
             # Clients that ask for the same are given the same registration.
             client.register(client_name=client_name or secrets.token_hex(4)).raise_for_status()
             client.redeem(client.code()).raise_for_status()

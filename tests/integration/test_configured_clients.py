@@ -17,6 +17,7 @@ from harness.identity_provider import IdentityProvider
 from harness.oauth import REDIRECT_URI, Approves, OAuthClient, Person
 from harness.proxy_login import ProxyPerson, oidc_proxy_environment, proxy_environment
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 from integration.test_cli import holdfast
 from mcp_holdfast.auth.argon2 import hashed
 from mcp_holdfast.settings import EXIT_CONFIG
@@ -73,7 +74,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param != "built-in login":
         server.environment |= oidc_proxy_environment(request.getfixturevalue("provider"), server.url)
         person = lambda _: ProxyPerson(quick=True)  # noqa: E731
-    with httpx.Client(base_url=server.start().url, timeout=30) as http:
+    with httpx.Client(base_url=server.start().url, timeout=HANGS_AFTER) as http:
         yield Site(server, person, http)
     server.stop()
 
@@ -130,7 +131,7 @@ class TestAWrongSecret:
         form = {"grant_type": "refresh_token", "refresh_token": "any", "client_id": "connector"}
 
         def try_one(number: int) -> int:
-            with httpx.Client(base_url=site.http.base_url, timeout=30) as stranger:
+            with httpx.Client(base_url=site.http.base_url, timeout=HANGS_AFTER) as stranger:
                 return stranger.post("/token", data={**form, "client_secret": f"wrong {number}"}).status_code
 
         with ThreadPoolExecutor(100) as strangers:
@@ -216,7 +217,7 @@ def test_one_replica_redeems_what_another_issued(site: Site, tmp_path: Path) -> 
     other = Server(Path(site.server.environment["FASTMCP_HOME"]), tmp_path / "replica.log")
     own_port = other.environment["PORT"]
     other.environment |= {**site.server.environment, "HOLDFAST_BASE_URL": site.server.url, "PORT": own_port}
-    with httpx.Client(base_url=other.start().url, timeout=30) as http:
+    with httpx.Client(base_url=other.start().url, timeout=HANGS_AFTER) as http:
         there = OAuthClient(http, "connector", client.verifier)
         there.redeem(code, **IN_BODY).raise_for_status()
         assert there.call().status_code == 200
@@ -246,7 +247,7 @@ class TestScopes:
         settings["FASTMCP_SERVER_AUTH_OAUTHPROXY_VALID_SCOPES"] = "openid,offline_access,email"
         settings["FASTMCP_SERVER_AUTH_JWTVERIFIER_REQUIRED_SCOPES"] = "openid"
         server.environment |= settings
-        with httpx.Client(base_url=server.url, timeout=30) as http:
+        with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
             yield Site(server, lambda _: ProxyPerson(quick=True), http)
         server.stop()
 

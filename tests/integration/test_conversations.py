@@ -16,6 +16,7 @@ from mcp import McpError
 from harness.environments import LINE
 from harness.oauth import OAuthClient
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 from integration.conftest import StartServer
 
 PAYLOAD = str(Path(__file__).parents[1] / "harness" / "conversing_payload.py")
@@ -42,7 +43,7 @@ async def write_a_poem(*_: Any) -> str:
 @asynccontextmanager
 async def connected(server: Server) -> AsyncIterator[Client[StreamableHttpTransport]]:
     """A client that could answer everything."""
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         token = OAuthClient(http).sign_in().tokens["access_token"]
     transport = StreamableHttpTransport(f"{server.url}/mcp", auth=token)
     async with Client(
@@ -95,12 +96,12 @@ async def test_elsewhere_the_client_gets_an_error_at_once_and_the_log_says_so_on
 
 def test_without_sessions_any_replica_answers_any_request(start_server: StartServer) -> None:
     replicas = [start_server(HOLDFAST_SERVER=f"{PAYLOAD}:mcp", HOLDFAST_REPLICAS="yes") for _ in range(2)]
-    with httpx.Client(base_url=replicas[0].url, timeout=30) as http:
+    with httpx.Client(base_url=replicas[0].url, timeout=HANGS_AFTER) as http:
         token = OAuthClient(http).sign_in().tokens["access_token"]
     headers = {"Authorization": f"Bearer {token}", "Accept": "application/json, text/event-stream"}
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "port", "arguments": {}}}
     for replica in replicas:
-        answer = httpx.post(f"{replica.url}/mcp", json=message, headers=headers, timeout=30)
+        answer = httpx.post(f"{replica.url}/mcp", json=message, headers=headers, timeout=HANGS_AFTER)
         assert (answer.status_code, str(replica.port) in answer.text) == (200, True)
 
 

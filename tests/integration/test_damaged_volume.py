@@ -13,6 +13,7 @@ import pytest
 from harness.oauth import OAuthClient, Person, answer_parameters
 from harness.selection import in_every_run
 from harness.server import PIN, Server
+from harness.waiting import HANGS_AFTER
 from integration.conftest import StartServer
 
 COLLECTIONS = ["holdfast", "holdfast_clients", "holdfast_grants", "holdfast_login"]
@@ -51,7 +52,7 @@ def everything_that_clients_do(http: httpx.Client, signed_in: OAuthClient, code:
 )
 def test_a_damaged_record_is_a_miss(start_server: StartServer, tmp_path: Path, collection: str, damage: str) -> None:
     server = start_server(HOLDFAST_PIN="")
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         pin = server.output().split("Sign-in PIN: ")[1].split()[0]
         client = OAuthClient(http)
         client.register()
@@ -73,7 +74,7 @@ def test_a_damaged_record_is_a_miss(start_server: StartServer, tmp_path: Path, c
 
 def test_a_volume_copied_elsewhere_keeps_its_sign_ins(start_server: StartServer, tmp_path: Path) -> None:
     server = start_server()
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         client = OAuthClient(http).sign_in()
         server.kill()
         shutil.copytree(tmp_path / "data", tmp_path / "elsewhere" / "copy")
@@ -86,7 +87,7 @@ def test_a_volume_copied_elsewhere_keeps_its_sign_ins(start_server: StartServer,
 
 def test_a_client_whose_registration_was_lost_can_register_again(start_server: StartServer, tmp_path: Path) -> None:
     server = start_server()
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         client = OAuthClient(http).sign_in()
         for file in files_of(tmp_path / "data", "holdfast_clients"):
             os.truncate(file, 0)
@@ -96,7 +97,7 @@ def test_a_client_whose_registration_was_lost_can_register_again(start_server: S
 
 def test_a_key_that_is_not_the_volumes_own_reveals_nothing(start_server: StartServer, tmp_path: Path) -> None:
     server: Server = start_server()
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         client = OAuthClient(http).sign_in()
     kept = b"".join(file.read_bytes() for file in (tmp_path / "data" / "oauth-proxy").rglob("*") if file.is_file())
     names = "".join(str(file) for file in (tmp_path / "data").rglob("*"))

@@ -11,6 +11,7 @@ import pytest
 
 from harness.oauth import OAuthClient
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 from integration.conftest import StartServer
 
 AT_ONCE = 8
@@ -24,7 +25,7 @@ def server(start_server: StartServer) -> Server:
 
 def connections(server: Server, stack: ExitStack) -> list[httpx.Client]:
     """As many as requests at once, so that every worker has some."""
-    return [stack.enter_context(httpx.Client(base_url=server.url, timeout=30)) for _ in range(AT_ONCE)]
+    return [stack.enter_context(httpx.Client(base_url=server.url, timeout=HANGS_AFTER)) for _ in range(AT_ONCE)]
 
 
 def test_one_code_is_redeemed_once_however_many_ask_at_once(server: Server) -> None:
@@ -73,5 +74,5 @@ def test_a_database_that_is_damaged_while_it_is_used_makes_no_errors(server: Ser
             assert OAuthClient(http, tokens=newcomer.tokens).call().status_code == 200
     assert "set the damaged database aside" in server.output()
     server.restart()
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         assert OAuthClient(http, tokens=newcomer.tokens).call().status_code == 200

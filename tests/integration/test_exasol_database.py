@@ -31,6 +31,7 @@ from harness.identity_provider import IdentityProvider
 from harness.oauth import OAuthClient
 from harness.proxy_login import ProxyPerson, proxy_environment
 from harness.server import PIN, Server
+from harness.waiting import HANGS_AFTER
 
 PAGE = Path(__file__).parents[2] / "docs" / "exasol.md"
 DATABASE_ERROR = "A database error occurred. Please try again later or contact your administrator"
@@ -92,14 +93,14 @@ class Site:
     def connect(self, account: str = "", asked: ElicitationHandler | None = None) -> Client[StreamableHttpTransport]:
         """Sign in at the identity provider, or by the PIN where there is none; `asked` answers what tools ask."""
         person = ProxyPerson(account, quick=True) if account else None
-        with httpx.Client(base_url=self.server.url, timeout=30) as http:
+        with httpx.Client(base_url=self.server.url, timeout=HANGS_AFTER) as http:
             tokens = OAuthClient(http, person=person).sign_in().tokens
         self.tokens += [tokens["access_token"], tokens["refresh_token"]]
         transport = StreamableHttpTransport(f"{self.server.url}/mcp", auth=tokens["access_token"])
         return Client(transport, elicitation_handler=asked)
 
     def is_ready(self) -> bool:
-        return httpx.get(f"{self.server.url}/readyz", timeout=30).status_code == 200
+        return httpx.get(f"{self.server.url}/readyz", timeout=HANGS_AFTER).status_code == 200
 
 
 @pytest.fixture(scope="module")

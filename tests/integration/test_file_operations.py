@@ -13,6 +13,7 @@ from harness.identity_provider import IdentityProvider
 from harness.journeys import LocalJourney, ProxyJourney
 from harness.proxy_login import proxy_environment
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 
 DOCUMENT = Path(__file__).parents[2] / "docs/storage.md"
 HEADING = "| request |"
@@ -46,7 +47,7 @@ def count(provider: IdentityProvider, tmp_path: Path) -> Count:
             server.environment |= proxy_environment(provider, server.url)
         server.start()
         try:
-            with httpx.Client(base_url=server.url, timeout=60) as http:
+            with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
                 for number in range(2):
                     found = counts.of_steps(LOGINS[login](http, f"Client {number}"))
             return found

@@ -68,7 +68,7 @@ Prepare = Callable[[str, float], None]
 ENDS_SOON, IS_THERE_YET = 0.5, 60.0
 """In seconds: for how long requests wait for somebody else's lease, and what looking at it never takes."""
 
-pytestmark = pytest.mark.timeout(300 + 2 * EXAMPLES)
+pytestmark = pytest.mark.timeout(3600 + 2 * EXAMPLES)
 examples = settings(
     max_examples=EXAMPLES,
     derandomize="FUZZ_EXAMPLES" not in os.environ,

@@ -12,6 +12,7 @@ from harness.oauth import REDIRECT_URI, OAuthClient
 from harness.proxy_login import ProxyPerson, oidc_proxy_environment, proxy_environment
 from harness.server import Server
 from harness.stock import StockServer
+from harness.waiting import HANGS_AFTER
 
 ProxySettings = Callable[[IdentityProvider, str], dict[str, str]]
 
@@ -41,7 +42,7 @@ def server(
 
 @pytest.fixture
 def client(server: Server | StockServer) -> Iterator[OAuthClient]:
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         yield OAuthClient(http, person=ProxyPerson("ada"))
 
 
@@ -82,7 +83,7 @@ def test_redeeming_a_code_refreshes_nothing(provider: IdentityProvider, tmp_path
     server.environment |= proxy_environment(provider, server.url)
     server.start()
     try:
-        with httpx.Client(base_url=server.url, timeout=30) as http:
+        with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
             before = provider.refreshes()
             client = OAuthClient(http, person=ProxyPerson(quick=True))
             client.register().raise_for_status()

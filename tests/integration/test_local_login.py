@@ -10,12 +10,12 @@ import pytest
 
 from harness.oauth import REDIRECT_URI, OAuthClient, Person, answer_parameters
 from harness.server import PIN, Server
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from integration.conftest import StartServer
 
 
 def connect(server: Server) -> httpx.Client:
-    return httpx.Client(base_url=server.url, timeout=30)
+    return httpx.Client(base_url=server.url, timeout=HANGS_AFTER)
 
 
 def asked_page(http: httpx.Client) -> str:

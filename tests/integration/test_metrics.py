@@ -18,7 +18,7 @@ from harness.oauth import OAuthClient
 from harness.prometheus import ROOT, Prometheus, program
 from harness.scraping import Scrape
 from harness.server import Server
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from mcp_holdfast.settings import Environment, load_settings
 
 PAGE = ROOT / "docs" / "observability.md"
@@ -37,7 +37,7 @@ class Observed:
 
     def ask(self, authorization: str | None = f"Bearer {TOKEN}", method: str = "GET") -> httpx.Response:
         headers = {} if authorization is None else {"Authorization": authorization}
-        return httpx.request(method, f"{self.server.url}/metrics", headers=headers, timeout=30)
+        return httpx.request(method, f"{self.server.url}/metrics", headers=headers, timeout=HANGS_AFTER)
 
     def scrape(self) -> Scrape:
         response = self.ask()
@@ -78,7 +78,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
 
 @pytest.fixture
 def client(observed: Observed) -> Iterator[OAuthClient]:
-    with httpx.Client(base_url=observed.server.url, timeout=30) as http:
+    with httpx.Client(base_url=observed.server.url, timeout=HANGS_AFTER) as http:
         yield OAuthClient(http)
 
 

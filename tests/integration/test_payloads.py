@@ -10,6 +10,7 @@ from fastmcp.client.transports import StreamableHttpTransport
 
 from harness.oauth import OAuthClient
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 from integration.conftest import StartServer
 
 EXASOL_CONNECTION = {"EXA_DSN": "127.0.0.1:1", "EXA_USER": "sys", "EXA_PASSWORD": "not, a 'real' %one"}
@@ -21,11 +22,11 @@ TOOLS_WITHOUT_DATABASE = {
 
 
 def get(url: str) -> httpx.Response:
-    return httpx.get(url, timeout=30)
+    return httpx.get(url, timeout=HANGS_AFTER)
 
 
 def signed_in(server: Server) -> Client[StreamableHttpTransport]:
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         token = OAuthClient(http).sign_in().tokens["access_token"]
     return Client(StreamableHttpTransport(f"{server.url}/mcp", auth=token))
 

@@ -8,7 +8,7 @@ import pytest
 
 from harness.oauth import OAuthClient
 from harness.server import Server
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from integration.conftest import StartServer
 
 WEBSITE = "https://app.example.com/oauth/callback"
@@ -30,7 +30,7 @@ ClientOf = Callable[[Server], OAuthClient]
 @pytest.fixture
 def client_of() -> Iterator[ClientOf]:
     with ExitStack() as opened:
-        yield lambda server: OAuthClient(opened.enter_context(httpx.Client(base_url=server.url, timeout=30)))
+        yield lambda server: OAuthClient(opened.enter_context(httpx.Client(base_url=server.url, timeout=HANGS_AFTER)))
 
 
 @EVERY_LOGIN

@@ -24,7 +24,7 @@ from harness.identity_provider import IdentityProvider
 from harness.oauth import OAuthClient, Person
 from harness.proxy_login import ProxyPerson, proxy_environment
 from harness.server import Server
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from mcp_holdfast.storage import check_store, open_store
 from mcp_holdfast.storage.atomic import AtomicStore
 from mcp_holdfast.storage.keys import KeyRing
@@ -96,7 +96,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Collections:
                 server.environment.update(proxy_environment(provider, server.url))
             server.start()
             try:
-                with httpx.Client(base_url=server.url, timeout=30) as http:
+                with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
                     person = Person(http) if login == "local" else ProxyPerson(quick=True)
                     for _ in range(2):
                         sign_in_in_every_state(http, person)

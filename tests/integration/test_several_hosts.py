@@ -16,6 +16,7 @@ from harness.identity_provider import IdentityProvider
 from harness.oauth import REDIRECT_URI, Approves, OAuthClient, Person, answer_parameters
 from harness.proxy_login import ProxyPerson, oidc_proxy_environment
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 from integration.test_cli import holdfast, listed
 from mcp_holdfast.auth.argon2 import hashed
 
@@ -75,7 +76,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     server.environment["HOLDFAST_CLIENTS"] = json.dumps({"connector": connector})
     server.environment["HOLDFAST_BASE_URL"] = f"{urls[0]}, {urls[1]}"
     server.start()
-    connections = [httpx.Client(base_url=url, timeout=30) for url in urls]
+    connections = [httpx.Client(base_url=url, timeout=HANGS_AFTER) for url in urls]
     yield Site(server, *(Host(url, http, bool(provider)) for url, http in zip(urls, connections, strict=True)))
     for http in connections:
         http.close()
@@ -182,7 +183,7 @@ def test_sessions_are_those_of_one_store_and_survive_a_kill(site: Site) -> None:
 def test_a_session_goes_along_when_its_server_moves_and_is_served_under_more_urls(tmp_path: Path) -> None:
     server = Server(tmp_path / "data", tmp_path / "server.log")
     first, second, third = (f"http://{name}:{server.port}" for name in ("localhost", "127.0.0.1", "c.localhost"))
-    with httpx.Client(base_url=f"http://localhost:{server.port}", timeout=30) as http:
+    with httpx.Client(base_url=f"http://localhost:{server.port}", timeout=HANGS_AFTER) as http:
         server.environment["HOLDFAST_BASE_URL"] = first
         server.start()
         unused, client = OAuthClient(http).sign_in(), OAuthClient(http).sign_in()

@@ -15,7 +15,7 @@ from harness.engines.process import KEYS
 from harness.environments import LINE, programs_of
 from harness.oauth import OAuthClient
 from harness.server import Server, free_port
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from integration.conftest import StartServer
 
 EXIT_CONFIG = 78
@@ -196,7 +196,7 @@ def test_the_start_is_told_in_one_line_with_the_volume_and_where_the_keys_are(
 @pytest.mark.parametrize("backend", ["filetree", "disk"])
 def test_the_start_tells_how_much_it_found(start_server: StartServer, backend: str) -> None:
     server = start_server(EXA_MCP_STORAGE_BACKEND=backend)
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         OAuthClient(http).sign_in()
         OAuthClient(http).register(client_name="one that only registered")
     server.restart()
@@ -223,7 +223,7 @@ def refusal_of(server: Server) -> str:
 def test_a_signing_key_that_is_forgotten_stops_the_start(start_server: StartServer) -> None:
     old, new = "the-signing-key-until-now-of-enough-length", "the-next-signing-key-of-enough-length"
     server = start_server(HOLDFAST_SIGNING_KEY=old)
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         client = OAuthClient(http).sign_in()
         server.stop()
         server.environment["HOLDFAST_SIGNING_KEY"] = new
@@ -266,7 +266,7 @@ class TestCheck:
         self, start_server: StartServer, tmp_path: Path, variable: str
     ) -> None:
         server = start_server()
-        with httpx.Client(base_url=server.url, timeout=30) as http:
+        with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
             OAuthClient(http).sign_in()
         assert self.check(tmp_path / "data").returncode == 0
         # It gives leases back and sweeps whenever it likes.

@@ -13,7 +13,7 @@ from fastmcp.client.transports import StreamableHttpTransport
 
 from harness.oauth import OAuthClient
 from harness.server import Server
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from integration.conftest import StartServer
 from integration.test_conversations import PAYLOAD
 from mcp_holdfast.http.stopping import CALLS_END_WITHIN, TOLD_WITHIN
@@ -34,7 +34,7 @@ def server(start_server: StartServer) -> Server:
 
 @asynccontextmanager
 async def connected(server: Server) -> AsyncIterator[Client[StreamableHttpTransport]]:
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         token = OAuthClient(http).sign_in().tokens["access_token"]
     # A client that goes away says so to the server, which is not there any more.
     with suppress(httpx.ConnectError):

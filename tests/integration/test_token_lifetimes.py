@@ -16,7 +16,7 @@ from harness.identity_provider import IdentityProvider
 from harness.oauth import REDIRECT_URI, OAuthClient, answer_parameters
 from harness.proxy_login import ProxyPerson, browser, oidc_proxy_environment
 from harness.server import Server
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 
 UPSTREAM_LIFETIME = 5
 
@@ -106,7 +106,7 @@ async def call_with_the_python_sdk(server: Server, kept: Kept, browser: Browser)
         "method": "initialize",
         "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}},
     }
-    async with httpx.AsyncClient(auth=auth, timeout=30) as http:
+    async with httpx.AsyncClient(auth=auth, timeout=HANGS_AFTER) as http:
         headers = {"Accept": "application/json, text/event-stream"}
         return (await http.post(f"{server.url}/mcp", json=message, headers=headers)).status_code
 

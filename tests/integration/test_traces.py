@@ -14,7 +14,7 @@ from harness.identity_provider import IdentityProvider
 from harness.oauth import OAuthClient
 from harness.proxy_login import ProxyPerson, proxy_environment
 from harness.server import PIN, Server, free_port
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from integration.conftest import StartServer
 
 COLLECTORS_KEY = "the-key-of-the-collector"
@@ -59,7 +59,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
         )
         server.environment.update(proxy_environment(provider, server.url))
         server.start()
-        with httpx.Client(base_url=server.url, timeout=30) as http:
+        with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
             client = OAuthClient(http, person=ProxyPerson(quick=True))
             client.register().raise_for_status()
             code = client.code()
@@ -147,7 +147,7 @@ def test_an_outage_of_the_store_is_an_error_of_both_spans(start_server: StartSer
         records = tmp_path / "data" / "oauth-proxy"
         records.rename(tmp_path / "elsewhere")
         records.write_text("not a directory")
-        with httpx.Client(base_url=server.url, timeout=30) as http:
+        with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
             assert OAuthClient(http).register().status_code == 503
         failed = eventually(
             lambda: [span for span in collector.spans() if span.status.code == Status.STATUS_CODE_ERROR], bool

@@ -12,7 +12,7 @@ from harness.identity_provider import IdentityProvider
 from harness.oauth import OAuthClient
 from harness.proxy_login import ProxyPerson, proxy_environment
 from harness.server import Server
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from mcp_holdfast.auth.local.tokens import REFRESH_TOKEN, TokenSigner
 from mcp_holdfast.auth.sessions import SESSIONS, TOKENS, token_key
 from mcp_holdfast.storage import open_store
@@ -33,7 +33,7 @@ class Login:
     """A server with one of the logins, and its store as one sees it who has the key."""
 
     def __init__(self, server: Server, store: AtomicStore, person: Callable[[], ProxyPerson | None]) -> None:
-        self.http = httpx.Client(base_url=server.url, timeout=30)
+        self.http = httpx.Client(base_url=server.url, timeout=HANGS_AFTER)
         self._store = store
         self._person = person
 

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 
 PAYLOAD = """
 import asyncio
@@ -56,7 +57,7 @@ def answer_of(http: httpx.Client) -> dict[str, Any]:
 
 
 def test_it_answers_in_one_task_and_searches_little_for_garbage(workers: Server) -> None:
-    with httpx.Client(base_url=workers.url, timeout=30) as http:
+    with httpx.Client(base_url=workers.url, timeout=HANGS_AFTER) as http:
         worker = answer_of(http)
     assert worker["tasks"] == 0
     assert worker["frozen"] > 50_000
@@ -64,7 +65,7 @@ def test_it_answers_in_one_task_and_searches_little_for_garbage(workers: Server)
 
 
 def test_it_loads_nothing_for_traces_that_nobody_wants(workers: Server) -> None:
-    with httpx.Client(base_url=workers.url, timeout=30) as http:
+    with httpx.Client(base_url=workers.url, timeout=HANGS_AFTER) as http:
         assert answer_of(http)["traced"] == 0
 
 

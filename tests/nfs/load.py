@@ -17,16 +17,14 @@ from harness.load_balancer import LoadBalancer
 from harness.oauth import OAuthClient
 from harness.patience import patiently
 from harness.proxy_login import ProxyPerson
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from nfs.replica import PUBLIC_URL
 
 GIVES_UP_AFTER = httpx.Timeout(30.0, connect=3.0)
 """Then a client repeats a request."""
 
-ENDS_WITHIN = 240.0
 PAUSE = 0.02
 STEPS = 10
-GOES_ON_WITHIN = 240.0
 
 
 class Journey(ProxyJourney):
@@ -136,9 +134,7 @@ class Load:
     def goes_on(self) -> None:
         """Wait until every caller has come some steps further."""
         goals = [caller.steps + STEPS for caller in self.callers]
-        eventually(
-            lambda: [caller.steps for caller in self.callers], lambda steps: _reached(steps, goals), GOES_ON_WITHIN
-        )
+        eventually(lambda: [caller.steps for caller in self.callers], lambda steps: _reached(steps, goals))
 
     def sessions(self) -> Iterator[Journey]:
         for caller in self.callers:
@@ -157,13 +153,13 @@ def under_load(urls: Sequence[str], callers: int) -> Iterator[Load]:
         for caller in load.callers:
             caller.start()
         for caller in load.callers:
-            assert caller.signed_in.wait(ENDS_WITHIN), f"nobody could sign in: {caller.lost}"
+            assert caller.signed_in.wait(HANGS_AFTER), f"nobody could sign in: {caller.lost}"
         yield load
     finally:
         for caller in load.callers:
             caller.stopping.set()
         for caller in load.callers:
-            caller.join(ENDS_WITHIN)
+            caller.join(HANGS_AFTER)
     assert not any(caller.is_alive() for caller in load.callers)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from nfs.network import HOST, SUBNET, connect_port, disconnect_port, hardware_address, make_port, remove_port
 from nfs.server import PORT
 
@@ -39,10 +39,7 @@ EFS_OPTIONS = "vers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,nor
 CLOCKS_DIFFER_BY = 0.05
 """In seconds, at the most, from this machine's clock and from each other."""
 
-BOOTS_WITHIN = 60.0
-CLOCK_IS_RIGHT_WITHIN = 60.0
 ANSWERS_LATER_BY = 30.0
-MOUNTS_WITHIN = 120.0
 
 Answer = dict[str, Any]
 
@@ -79,17 +76,25 @@ class SerialLine:
         threading.Thread(target=self._receive, daemon=True).start()
 
     def wait_for_boot(self) -> None:
-        self._answer_to(0, BOOTS_WITHIN)
+        self._answer_to(0, HANGS_AFTER)
 
     def run(self, command: Sequence[str], timeout: float) -> Answer:
+        return self._answer_to(self._ask(command=command, timeout=timeout), timeout + ANSWERS_LATER_BY)
+
+    def set_clock(self) -> float:
+        """As NTP would, since a new kernel knows the time to the second; by how much it is behind at the most."""
+        now = time.time()
+        self._answer_to(self._ask(clock=now), HANGS_AFTER)
+        return time.time() - now
+
+    def _ask(self, **request: Any) -> int:
         number = next(self._numbers)
         self._answers[number] = SimpleQueue()
-        request = {"id": number, "command": command, "timeout": timeout}
         try:
-            self._end.sendall(json.dumps(request).encode() + b"\n")
+            self._end.sendall(json.dumps({"id": number, **request}).encode() + b"\n")
         except OSError as error:
             raise Unreachable(self._name) from error
-        return self._answer_to(number, timeout + ANSWERS_LATER_BY)
+        return number
 
     def _receive(self) -> None:
         with self._end, suppress(OSError), self._end.makefile("rb") as answers:
@@ -149,10 +154,11 @@ class Machine:
             )
         self._line = SerialLine(self.name, near_end)
         self._line.wait_for_boot()
+        eventually(self._line.set_clock, lambda behind: behind < CLOCKS_DIFFER_BY)
         self._set_up()
         return self
 
-    def run(self, *command: str, timeout: float = 60) -> str:
+    def run(self, *command: str, timeout: float = HANGS_AFTER) -> str:
         """Run a command there as root and return what it printed.
 
         Raises:
@@ -171,7 +177,7 @@ class Machine:
         """Mount what the NFS server has at `exported` as EFS is mounted."""
         self.run("mkdir", "-p", directory)
         options = f"{EFS_OPTIONS},addr={HOST},clientaddr={self.address},port={self._server_port}"
-        self.run("mount", "-i", "-t", "nfs4", "-o", options, f"{HOST}:{exported}", directory, timeout=MOUNTS_WITHIN)
+        self.run("mount", "-i", "-t", "nfs4", "-o", options, f"{HOST}:{exported}", directory)
 
     def cut_power(self) -> None:
         if self._kernel is not None and self._kernel.poll() is None:
@@ -195,7 +201,6 @@ class Machine:
         ]
 
     def _set_up(self) -> None:
-        eventually(self._set_clock, lambda behind: behind < CLOCKS_DIFFER_BY, within=CLOCK_IS_RIGHT_WITHIN)
         # To an NFS server two clients of one name are one client.
         self.run("hostname", self.name)
         self.run("ip", "link", "set", "lo", "up")
@@ -206,9 +211,3 @@ class Machine:
         self.run("modprobe", "--dirname", "/run/kernel", "nfsv4")
         self.run("mount", "-t", "hostfs", "-o", str(self.directory), "none", LOGS)
         self.mount(self._exported, MOUNT_POINT)
-
-    def _set_clock(self) -> float:
-        """As NTP would, since a new kernel knows the time to the second; by how much it is behind at the most."""
-        now = time.time()
-        self.run("date", "--set", f"@{now}")
-        return time.time() - now

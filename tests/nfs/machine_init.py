@@ -1,13 +1,14 @@
 """The first process of a machine (see machine.py): runs the commands that come through the serial line.
 
 A request and an answer are a line of JSON each: {"id", "command", "timeout"} and {"id", "status", "output"}, where the
-status is null for a command that did not end in time.
+status is null for a command that did not end in time. {"id", "clock"} sets the clock, in seconds since 1970.
 """
 
 import json
 import os
 import subprocess
 import threading
+import time
 import tty
 
 SERIAL_LINE = "/dev/ttyS0"
@@ -37,6 +38,10 @@ def serve() -> None:
                 data = data[os.write(line, data) :]
 
     def answer(request: dict[str, object]) -> None:
+        if "clock" in request:
+            time.clock_settime(time.CLOCK_REALTIME, float(request["clock"]))  # type: ignore[arg-type]
+            send({"id": request["id"], "status": 0, "output": ""})
+            return
         status, output = run(list(request["command"]), float(request["timeout"]))  # type: ignore[call-overload,arg-type]
         send({"id": request["id"], "status": status, "output": output})
 

@@ -22,7 +22,6 @@ from nfs.machine import LOGS, MOUNT_POINT, Failed, Machine
 
 PORT = 8000
 PUBLIC_URL = PLACEHOLDERS["BASE_URL"]
-READY_WITHIN = 120.0
 SHARED = f"{MOUNT_POINT}/data"
 CONTAINER = "holdfast"
 CONTAINERS = ("runc", "--root", "/run/containers")
@@ -91,7 +90,7 @@ class Replica(ABC):
 
     def wait_until_ready(self) -> None:
         try:
-            eventually(self._is_ready, bool, within=READY_WITHIN)
+            eventually(self._is_ready, bool)
         except TimeoutError as error:
             raise TimeoutError(f"{self.url} is not ready:\n{self.output()}") from error
 

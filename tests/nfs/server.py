@@ -12,7 +12,6 @@ from harness.waiting import eventually
 from nfs.network import HOST
 
 PORT = 2049
-STARTS_WITHIN = 30.0
 LEASE = 10
 """In seconds: what a client holds ends when nothing was heard of it for so long."""
 
@@ -93,7 +92,7 @@ class NFSServer:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        eventually(self._is_listening, bool, within=STARTS_WITHIN)
+        eventually(self._is_listening, bool)
         return self
 
     def kill(self) -> None:

@@ -6,14 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from nfs.machine import LOGS, MOUNT_POINT, Machine
 
 PORT = 7000
 DIRECTORY = "store"
 PROGRAM = Path(__file__).with_name("store_program.py")
-STARTS_WITHIN = 60.0
-ANSWERS_WITHIN = 120.0
 
 
 class StoreFailed(Exception):
@@ -31,7 +29,7 @@ class StoreOnMachine:
         detached = 'setsid "$@" >>"$0" 2>&1 </dev/null &'
         program = (sys.executable, str(PROGRAM), f"{MOUNT_POINT}/{DIRECTORY}", str(PORT))
         machine.run("sh", "-c", detached, f"{LOGS}/{self._log.name}", *program)
-        eventually(self._is_listening, bool, within=STARTS_WITHIN)
+        eventually(self._is_listening, bool)
 
     def get(self, key: str) -> Any:
         return self._do("get", key=key)
@@ -47,7 +45,7 @@ class StoreOnMachine:
 
     def _do(self, operation: str, **arguments: Any) -> Any:
         request = {"operation": operation, "arguments": {"collection": self.collection, **arguments}}
-        with socket.create_connection(self._address, ANSWERS_WITHIN) as connection, connection.makefile("rwb") as line:
+        with socket.create_connection(self._address, HANGS_AFTER) as connection, connection.makefile("rwb") as line:
             line.write(json.dumps(request).encode() + b"\n")
             line.flush()
             answer = json.loads(line.readline())

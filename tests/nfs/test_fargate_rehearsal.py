@@ -24,6 +24,7 @@ from harness.oauth import OAuthClient
 from harness.patience import patiently
 from harness.proxy_login import ProxyPerson
 from harness.task_definition import VOLUME, Task, rehearsed_definition, task_of
+from harness.waiting import HANGS_AFTER
 from nfs.conftest import Tell
 from nfs.lab import BootMachine, nfs_server
 from nfs.load import lost_afterwards, under_load
@@ -46,7 +47,7 @@ HEADING = "crossed: the server had closed a connection that was kept from before
 
 Definition = tuple[dict[str, Any], dict[str, str]]
 
-pytestmark = pytest.mark.timeout(600 + SECONDS_EACH * INTERRUPTIONS)
+pytestmark = pytest.mark.timeout(3600 + SECONDS_EACH * INTERRUPTIONS)
 
 
 @pytest.fixture
@@ -200,7 +201,7 @@ def test_sessions_of_a_stock_server_that_ran_as_root_live_on_as_the_access_point
 
 def client_of(urls: Sequence[str]) -> httpx.Client:
     """Asks these servers under the public URL, and the identity provider under its own."""
-    return httpx.Client(base_url=PUBLIC_URL, mounts={PUBLIC_URL: LoadBalancer(urls)}, timeout=60)
+    return httpx.Client(base_url=PUBLIC_URL, mounts={PUBLIC_URL: LoadBalancer(urls)}, timeout=HANGS_AFTER)
 
 
 def for_the_import(definition: Definition) -> Definition:

@@ -47,7 +47,7 @@ DISTURBANCES = {
 
 IN_EVERY_RUN = ("a machine loses its power",)
 
-pytestmark = pytest.mark.timeout(600 + SECONDS_EACH * max(KILLS, POWER_CUTS, SERVER_KILLS, PARTITIONS))
+pytestmark = pytest.mark.timeout(3600 + SECONDS_EACH * max(KILLS, POWER_CUTS, SERVER_KILLS, PARTITIONS))
 
 
 @pytest.mark.parametrize("name", in_every_run(IN_EVERY_RUN, DISTURBANCES))

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from nfs import lossy_line
 from nfs.lab import BootMachine, machines, nfs_server
 from nfs.lossy_line import LossyLine
@@ -233,7 +233,7 @@ def test_an_operation_succeeds_although_the_server_does_one_of_its_requests_twic
     line.lose_reply_to(request_without_reply)
     with ThreadPoolExecutor(1) as thread:
         done = thread.submit(operation, store)
-        assert line.lost.wait(60)
+        assert line.lost.wait(HANGS_AFTER)
         server.kill()
         server.start()
         done.result()
@@ -249,7 +249,7 @@ def test_the_place_of_an_expired_record_is_not_taken_twice(
     line.hold(lossy_line.TAKE_A_NAME)
     with ThreadPoolExecutor(1) as thread:
         added = thread.submit(store.add, "record", {"by": "the first"})
-        assert line.held.wait(60)
+        assert line.held.wait(HANGS_AFTER)
         added_meanwhile = other.add("record", {"by": "the other"})
         line.release()
         assert (added.result(), added_meanwhile) == (False, True)
@@ -265,7 +265,7 @@ def test_a_record_is_read_although_its_file_was_replaced_between_opening_and_rea
     line.lose_reply_to(lossy_line.READ)
     with ThreadPoolExecutor(1) as thread:
         found = thread.submit(store.get, "record")
-        assert line.lost.wait(60)
+        assert line.lost.wait(HANGS_AFTER)
         server.kill()
         for file in (server.export / DIRECTORY / store.collection).iterdir():
             shutil.copy2(file, copy := file.with_suffix(".copy"))

@@ -18,6 +18,7 @@ from harness.oauth import OAuthClient
 from harness.proxy_login import ProxyPerson, proxy_environment
 from harness.server import Server, ServerProcess
 from harness.stock import StockServer
+from harness.waiting import HANGS_AFTER
 
 SCALE = int(os.environ.get("PROMISE_SCALE", "1"))
 TARGETS: dict[str, type[Server] | type[StockServer]] = {"holdfast": Server, "stock": StockServer}
@@ -37,7 +38,7 @@ class Replicas:
 
     def http(self, number: int = 0) -> httpx.Client:
         """A connection to one replica."""
-        return self.clients.enter_context(httpx.Client(base_url=self.servers[number].url, timeout=60))
+        return self.clients.enter_context(httpx.Client(base_url=self.servers[number].url, timeout=HANGS_AFTER))
 
     def client(self, name: str = "A test client") -> OAuthClient:
         """A client that signed in at the first replica."""

@@ -19,6 +19,7 @@ from harness.journeys import LocalJourney, Lost, ProxyJourney
 from harness.proxy_login import proxy_environment
 from harness.server import Server, ServerProcess
 from harness.stock import StockServer
+from harness.waiting import HANGS_AFTER
 from promises.conftest import Tell
 
 EVERY = int(os.environ.get("CRASH_EVERY", "1"))
@@ -57,7 +58,7 @@ class Setting:
 
     def points(self, *steps: str) -> list[Point]:
         """Every point of these steps, or of all, as a journey without a crash shows them."""
-        with httpx.Client(base_url=self.server.url, timeout=60) as http:
+        with httpx.Client(base_url=self.server.url, timeout=HANGS_AFTER) as http:
             journey = self.journey(http)
             points = []
             for name in self.steps:
@@ -72,7 +73,7 @@ class Setting:
 
     def survive(self, point: Point) -> str:
         """Kill the server at a point and go on; says what was lost, or nothing."""
-        with httpx.Client(base_url=self.server.url, timeout=60) as http:
+        with httpx.Client(base_url=self.server.url, timeout=HANGS_AFTER) as http:
             journey = self.journey(http)
             self.crashes.count()
             try:

@@ -13,6 +13,7 @@ from harness.oauth import OAuthClient, answer_parameters
 from harness.proxy_login import ProxyPerson
 from harness.server import ServerProcess
 from harness.traffic import LoadBalancer, Traffic
+from harness.waiting import HANGS_AFTER
 from promises.conftest import Replicas, StartReplicas, Tell
 
 CLIENTS = 4
@@ -96,7 +97,7 @@ def test_nobody_signs_in_again(
         for client in clients:
             balancer = LoadBalancer([server.url for server in replicas.servers])
             client.http = replicas.clients.enter_context(
-                httpx.Client(base_url=replicas.servers[0].url, transport=balancer, timeout=60)
+                httpx.Client(base_url=replicas.servers[0].url, transport=balancer, timeout=HANGS_AFTER)
             )
         with Traffic(clients).flowing() as traffic:
             rotate(replicas, target)

@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx
 
 from harness.server import ServerProcess
+from harness.waiting import HANGS_AFTER
 from promises.conftest import SCALE, StartReplicas, Tell
 
 REGISTRATIONS = 10_000 * SCALE
@@ -20,7 +21,7 @@ def test_leaves_disk_memory_and_sessions_as_they_were(
     client = replicas.client()
     memory = memory_of(replicas.servers[0])
     accepted = refused = 0
-    with httpx.Client(base_url=replicas.servers[0].url, timeout=60) as stranger:
+    with httpx.Client(base_url=replicas.servers[0].url, timeout=HANGS_AFTER) as stranger:
         for number in range(REGISTRATIONS):
             metadata = {"client_name": f"Stranger {number}", "redirect_uris": ["http://localhost:1/callback"]}
             status = stranger.post("/register", json=metadata).status_code

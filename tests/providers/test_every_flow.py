@@ -19,7 +19,7 @@ from harness.outside import Outside
 from harness.patience import patiently
 from harness.server import PIN, Server
 from harness.vendor import VendorIdentityProvider
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from providers.canaille_process import Canaille
 from providers.conftest import OpenSite, Site, caller
 from providers.flows import ACCOUNT, AUTH0, COGNITO, ENTRA, GITHUB, GOOGLE, OIDC, REMOTE, Flow
@@ -178,7 +178,7 @@ def test_another_openid_provider_may_sign_otherwise_and_name_no_scopes(
 
 
 def test_the_owner_signs_in_with_the_pin(server: Server, browser: Browser, tmp_path: Path) -> None:
-    with httpx.Client(base_url=server.start().url, timeout=30) as http:
+    with httpx.Client(base_url=server.start().url, timeout=HANGS_AFTER) as http:
         client = Site(server, http, Chromium(browser, tmp_path)).sign_in(
             [Answer("sign-in", "button[value=approve]", {"[name=pin]": PIN})]
         )

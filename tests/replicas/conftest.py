@@ -16,7 +16,7 @@ from harness.container import ROOT
 from harness.faults import StoreFaults
 from harness.oauth import OAuthClient
 from harness.server import Server
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from replicas.balancers import HAProxy, Nginx
 
 PAYLOAD = f"{ROOT}/tests/harness/conversing_payload.py:mcp"
@@ -140,7 +140,7 @@ def nginx(shared_nginx: Nginx) -> Iterator[Nginx]:
 @pytest.fixture
 def sign_in() -> Iterator[SignIn]:
     with ExitStack() as clients:
-        yield lambda url: OAuthClient(clients.enter_context(httpx.Client(base_url=url, timeout=60))).sign_in()
+        yield lambda url: OAuthClient(clients.enter_context(httpx.Client(base_url=url, timeout=HANGS_AFTER))).sign_in()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from mcp import McpError
 from harness.faults import StoreFaults
 from harness.oauth import OAuthClient
 from harness.server import ServerProcess
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from replicas.balancers import HAPROXY_CFG, program
 from replicas.conftest import REPLICAS, SignIn, Site, faults_of
 
@@ -108,7 +108,7 @@ def test_where_no_replica_is_ready_the_answer_is_later(site: Site) -> None:
     for replica in site.replicas:
         replica.kill()
     eventually(site.balancer.states, lambda states: all(state.startswith("DOWN") for state in states.values()))
-    answer = httpx.post(f"{site.url}/token", data={"grant_type": "refresh_token"}, timeout=30)
+    answer = httpx.post(f"{site.url}/token", data={"grant_type": "refresh_token"}, timeout=HANGS_AFTER)
     assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
     assert answer.headers["retry-after"] == "2"
 

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from harness.server import ServerProcess
+from harness.waiting import HANGS_AFTER
 from replicas.balancers import Nginx
 from replicas.conftest import Site
 
@@ -36,7 +37,7 @@ def test_a_stream_may_be_silent_for_longer_than_a_minute(site: Site, nginx: Ngin
 
 
 def test_an_event_comes_as_soon_as_it_is_sent(balancer: ServerProcess) -> None:
-    with httpx.stream("GET", f"{balancer.url}/silent/3600", timeout=30) as stream:
+    with httpx.stream("GET", f"{balancer.url}/silent/3600", timeout=HANGS_AFTER) as stream:
         assert next(stream.iter_text()) == "begin "
 
 
@@ -46,7 +47,7 @@ def test_a_large_upload_passes(balancer: ServerProcess) -> None:
 
 
 def test_the_server_sees_where_a_request_comes_from_whatever_it_claims(balancer: ServerProcess) -> None:
-    with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.7"), timeout=30) as client:
+    with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.7"), timeout=HANGS_AFTER) as client:
         for claimed in ({}, {"X-Forwarded-For": "203.0.113.9"}, {"X-Forwarded-For": "127.0.0.1"}):
             assert client.post(f"{balancer.url}/upload", headers=claimed).json()["from"] == "127.0.0.7"
 
@@ -59,7 +60,7 @@ def test_nginx_has_nothing_to_complain_of(nginx: Nginx) -> None:
 
 def test_nginx_logs_no_query(nginx: Nginx) -> None:
     for _ in ("while its server is there", "when it is not"):
-        httpx.get(f"{nginx.url}/authorize?state=a-secret-state", timeout=30)
+        httpx.get(f"{nginx.url}/authorize?state=a-secret-state", timeout=HANGS_AFTER)
         nginx.server.stop()
     logged = "".join(log.read_text() for log in nginx.logs) + nginx.output()
     assert "/authorize" in logged

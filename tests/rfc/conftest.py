@@ -11,6 +11,7 @@ from harness.identity_provider import IdentityProvider
 from harness.oauth import Approves, OAuthClient, Person
 from harness.proxy_login import ProxyPerson, oidc_proxy_environment
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def login(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if provider:
         server.environment |= oidc_proxy_environment(provider, server.url)
     server.start()
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         yield Login(server, http, provider, (lambda: ProxyPerson(quick=True)) if provider else (lambda: Person(http)))
     server.stop()
 

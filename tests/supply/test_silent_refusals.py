@@ -18,6 +18,7 @@ import pytest
 from harness.container import HARDENED, Container
 from harness.engines import ENGINES, PostgreSQLServer
 from harness.oauth import OAuthClient
+from harness.waiting import HANGS_AFTER
 from supply.test_seccomp import PROFILE
 
 pytestmark = pytest.mark.skipif(os.environ.get("SUPPLY_CHAIN") != "whole", reason="part of make supply-chain")
@@ -81,7 +82,7 @@ def test_nothing_is_outside_the_profile(watched: str, backend: str, open_path: P
         certificates = f"--volume={open_path}:{open_path}:ro"
         container = Container((*HARDENED, watched, "--network=host", "--volume=/data", certificates), (), settings)
         stack.callback(container.remove)
-        http = stack.enter_context(httpx.Client(base_url=container.run().wait_until_ready().url, timeout=30))
+        http = stack.enter_context(httpx.Client(base_url=container.run().wait_until_ready().url, timeout=HANGS_AFTER))
         client = OAuthClient(http).sign_in()
         client.refresh().raise_for_status()
         assert client.call().status_code == 200

@@ -9,6 +9,7 @@ import pytest
 from harness.oauth import OAuthClient, Person
 from harness.raw import exchange, statuses
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 from mcp_holdfast.auth.machine_tokens import hash_of, made_up_token
 
 METRICS_TOKEN = "a-token-of-more-than-thirty-two-characters"
@@ -34,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def http(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, headers={"Host": PUBLIC}, timeout=30) as client:
+    with httpx.Client(base_url=server.url, headers={"Host": PUBLIC}, timeout=HANGS_AFTER) as client:
         yield client
 
 

@@ -11,6 +11,7 @@ from harness.identity_provider import IdentityProvider
 from harness.oauth import OAuthClient
 from harness.proxy_login import ProxyPerson, oidc_proxy_environment, sign_in_directly
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 
 
 @dataclass
@@ -21,7 +22,9 @@ class Site:
     provider: IdentityProvider
 
     def client(self) -> OAuthClient:
-        http = httpx.Client(base_url=self.server.url, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+        http = httpx.Client(
+            base_url=self.server.url, timeout=HANGS_AFTER, limits=httpx.Limits(max_keepalive_connections=0)
+        )
         client = OAuthClient(http, person=ProxyPerson(quick=True))
         client.register().raise_for_status()
         return client

@@ -8,6 +8,7 @@ import pytest
 
 from harness.raw import exchange, statuses
 from harness.server import Server
+from harness.waiting import HANGS_AFTER
 from integration.test_audit_log import events_in
 
 INSPECTOR = "http://localhost:6274"
@@ -34,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def http(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, headers={"Host": PUBLIC}, timeout=30) as client:
+    with httpx.Client(base_url=server.url, headers={"Host": PUBLIC}, timeout=HANGS_AFTER) as client:
         yield client
 
 

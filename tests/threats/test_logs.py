@@ -20,6 +20,7 @@ from harness.identity_provider import IdentityProvider
 from harness.oauth import REDIRECT_URI, OAuthClient, Person
 from harness.proxy_login import ProxyPerson, browser, oidc_proxy_environment
 from harness.server import PIN, Server
+from harness.waiting import HANGS_AFTER
 from harness.witness import PAGES_OWN, Witness
 from mcp_holdfast.auth.argon2 import hashed
 from mcp_holdfast.auth.machine_tokens import hash_of, made_up_token
@@ -45,7 +46,9 @@ class Site:
     seen: Path = field(default_factory=Path)
 
     def http(self) -> httpx.Client:
-        return httpx.Client(base_url=self.server.url, timeout=30, event_hooks={"response": [self.witness.watch]})
+        return httpx.Client(
+            base_url=self.server.url, timeout=HANGS_AFTER, event_hooks={"response": [self.witness.watch]}
+        )
 
     def person(self) -> ProxyPerson:
         walker = browser()

@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx
 
 from harness.oauth import OAuthClient
+from harness.waiting import HANGS_AFTER
 from integration.conftest import StartServer
 
 OWN = "the payload's own"
@@ -28,7 +29,7 @@ for path in ("/mcp", "/livez", "/readyz", "/token", "/register", "/revoke", "/au
 def test_the_login_is_ours_whatever_a_payload_brings(start_server: StartServer, tmp_path: Path) -> None:
     (payload := tmp_path / "server.py").write_text(PAYLOAD)
     server = start_server(HOLDFAST_SERVER=str(payload))
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    with httpx.Client(base_url=server.url, timeout=HANGS_AFTER) as http:
         assert OAuthClient(http).call("letmein").status_code == 401
         for path in ("/mcp", "/livez", "/readyz", "/authorize", "/signin"):
             assert http.get(path).text != OWN, path

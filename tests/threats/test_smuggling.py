@@ -9,7 +9,7 @@ import pytest
 
 from harness.raw import exchange
 from harness.server import Server
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from replicas.balancers import STATUS, HAProxy
 from unit.test_connections import AMBIGUOUS
 
@@ -69,7 +69,7 @@ def test_both_see_the_same_requests_or_one_refuses_them(site: Site, number: int)
     outer = b"POST /outer-%d HTTP/1.1\r\nHost: localhost\r\n" % number
     exchange(balancer.port, outer + attack + HIDDEN.replace(b"hidden", b"hidden-%d" % number), is_all=True)
     # The next request may get a connection to the server on which something was left over.
-    answer = httpx.get(f"{balancer.url}/livez?{number}", timeout=30)
+    answer = httpx.get(f"{balancer.url}/livez?{number}", timeout=HANGS_AFTER)
     assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
 
     def of_this(paths: Counter[str]) -> Counter[str]:
