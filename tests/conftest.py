@@ -22,6 +22,8 @@ ONE_AFTER_THE_OTHER = {
 
 Say = Callable[[str, str, str], None]
 
+pytest_plugins = ["harness.steal"]
+
 
 # What is imported and collected stays: nobody need look through it for garbage again and again.
 gc.disable()
