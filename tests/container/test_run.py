@@ -1,7 +1,6 @@
 """The image runs hardened and as any user, and a sign-in survives what containers die of."""
 
 import re
-import time
 from pathlib import Path
 
 import httpx
@@ -100,10 +99,8 @@ def test_health_check_fails_while_the_server_is_away(run_container: RunContainer
 
 def test_docker_stop_ends_it_in_order_and_soon(run_container: RunContainer) -> None:
     container = run_container()
-    started = time.monotonic()
     container.stop()
-    # docker stop kills after 10 s.
-    assert time.monotonic() - started < 8
+    # After 10 s it would have been killed: 137.
     assert container.state()["ExitCode"] == 0
     assert "Shutting down" in container.output()
 

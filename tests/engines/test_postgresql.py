@@ -17,7 +17,7 @@ from harness.certificates import certify
 from harness.engines import EngineProcess, PgBouncer, PostgreSQLServer, PostgreSQLStandby
 from harness.engines.postgresql import DATABASE, OWNER, PASSWORD, SUPERUSER
 from harness.engines.process import HOST
-from harness.waiting import eventually
+from harness.waiting import HANGS_AFTER, eventually
 from mcp_holdfast.storage.backends import Engine, EngineProblem, Swept, open_engine
 from mcp_holdfast.storage.backends.engine import QUARANTINE_COLLECTION
 from mcp_holdfast.storage.backends.postgresql import PostgreSQLEngine, engine, schema
@@ -544,7 +544,7 @@ async def test_processes_that_sweep_at_once_take_different_rows_and_wait_for_nob
 
     async with _pool_of(stores[0]).acquire() as connection, connection.transaction():
         await connection.execute("SELECT FROM holdfast_store WHERE key = '1' FOR UPDATE")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANGS_AFTER):
             assert sum(await asyncio.gather(*map(sweep, stores))) == 999
     assert await sweep(stores[0]) == 1
 
@@ -632,7 +632,7 @@ async def test_a_primary_that_takes_no_writes_any_more_is_left_for_the_new_one(
             await asyncio.sleep(0.01)
 
     # The one write that finds it out.
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANGS_AFTER):
         with pytest.raises(StoreConnectionError, match="read-only"):
             await refused()
     await asyncio.gather(*(store.put(f"{number}", {"a": 3}, collection="one") for number in range(20)))

@@ -13,6 +13,7 @@ import pytest
 from websockets.sync.server import ServerConnection, serve
 
 from harness.certificates import certify
+from harness.waiting import HANGS_AFTER
 
 
 def answer_a_login(database: ServerConnection) -> None:
@@ -66,5 +67,5 @@ def test_a_connection_that_was_closed_in_the_meantime(tmp_path: Path) -> None:
     with listening(close_at_once, tls) as dsn:
         trusted = {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": str(tmp_path / "authority.pem")}
         connection = pyexasol.connect(dsn=dsn, access_token="any", compression=True, websocket_sslopt=trusted)
-        assert is_closed.wait(10)
+        assert is_closed.wait(HANGS_AFTER)
         assert_is_lost(connection)

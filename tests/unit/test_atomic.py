@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.waiting import HANGS_AFTER
 from mcp_holdfast.storage import open_store
 from mcp_holdfast.storage.atomic import LEASES, AtomicStore, LeaseBusy, Leases
 from mcp_holdfast.storage.keys import KeyRing
@@ -158,7 +159,7 @@ class TestALease:
             for _ in range(steps):
                 await asyncio.sleep(0)
             waiting.cancel()
-            await asyncio.wait([waiting], timeout=10)
+            await asyncio.wait([waiting], timeout=HANGS_AFTER)
             await leases._turns["name"].acquire()
         assert waiting.cancelled()
 

@@ -11,6 +11,7 @@ from key_value.aio.errors import InvalidTTLError, StoreConnectionError
 
 from harness.faulty_store import FaultyStore
 from harness.scraping import Scrape
+from harness.waiting import HANGS_AFTER
 from mcp_holdfast.storage.atomic import AtomicStore
 from mcp_holdfast.storage.backends import Memory
 from mcp_holdfast.storage.deadlines import PromptStore, StoreUnavailable
@@ -33,7 +34,7 @@ def store(below: FaultyStore) -> PromptStore:
 
 async def everything_has_ended(store: PromptStore) -> None:
     if store._left_behind:
-        await asyncio.wait(store._left_behind, timeout=5)
+        await asyncio.wait(store._left_behind, timeout=HANGS_AFTER)
     assert not store._left_behind
 
 

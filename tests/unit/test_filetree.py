@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.waiting import HANGS_AFTER
 from mcp_holdfast.storage.backends import FileTree, filetree, open_filetree
 from mcp_holdfast.storage.backends.record_directory import content_of
 
@@ -49,7 +50,7 @@ class TestInPlaceOfARecord:
     async def test_what_is_no_file_is_a_miss_and_set_aside(self, tree: FileTree, record: Path, what: str) -> None:
         record.rename(record.with_name("record"))
         NO_RECORDS[what](record)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANGS_AFTER):
             assert await tree.get("key", collection=COLLECTION) is None
         assert {file.name for file in record.parent.iterdir()} == {"record", f"{record.name}.corrupt"}
         await tree.put("key", {"a": 2}, collection=COLLECTION)

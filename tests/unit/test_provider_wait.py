@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from harness.waiting import HANGS_AFTER
 from mcp_holdfast.auth.providers import ProviderUnreachable
 from mcp_holdfast.http import provider_wait
 from mcp_holdfast.http.provider_wait import ProviderWait
@@ -89,6 +90,6 @@ async def test_anything_else_ends_the_worker() -> None:
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     try:
         async with running(ProviderWait(Site(RuntimeError("a defect")).build, "idp is gone", server_name="Mine")):
-            await asyncio.wait_for(ended.wait(), 10)
+            await asyncio.wait_for(ended.wait(), HANGS_AFTER)
     finally:
         loop.remove_signal_handler(signal.SIGTERM)

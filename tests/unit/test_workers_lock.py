@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.waiting import HANGS_AFTER
 from mcp_holdfast.auth.local.workers import WorkersLock
 
 WORKERS = 4
@@ -50,7 +51,7 @@ def test_a_worker_that_dies_lets_go() -> None:
         os._exit(9)
 
     async def take_it() -> None:
-        async with asyncio.timeout(20), lock:
+        async with asyncio.timeout(HANGS_AFTER), lock:
             pass
 
     run_workers(lambda: asyncio.run(die_holding_it()), 1)
@@ -66,5 +67,5 @@ async def test_who_is_cancelled_while_waiting_does_not_keep_it() -> None:
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-    async with asyncio.timeout(20), lock:
+    async with asyncio.timeout(HANGS_AFTER), lock:
         pass
