@@ -75,7 +75,8 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
             secrets += [tokens[kind] for tokens in (first, client.tokens) for kind in ("access_token", "refresh_token")]
             made = Journey(server, client, collector, secrets)
             # A span is sent when it has ended, and an exchange ends after its answer.
-            eventually(lambda: (len(made.spans("exchange refresh_token")), len(made.spans("POST /mcp"))), (2, 2).__eq__)
+            names = ("exchange authorization_code", "exchange refresh_token", "POST /mcp")
+            eventually(lambda: [len(made.spans(name)) for name in names], [1, 2, 2].__eq__)
             yield made
         server.stop()
     provider.stop()
