@@ -1,13 +1,15 @@
 """The SQLite database below the disk backend: shared by processes, searched by indexes, and replaced where damaged."""
 
 import asyncio
+import fcntl
 import multiprocessing
 import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,14 +27,16 @@ from harness.disk_processes import (
     take_records,
     write_records,
 )
+from harness.waiting import HANGS_AFTER
 from mcp_holdfast.storage.backends import SQLiteDisk, database, open_disk
-from mcp_holdfast.storage.backends.database import Database
+from mcp_holdfast.storage.backends.database import Database, open_database
 from mcp_holdfast.storage.deadlines import OUTAGES
 
 NAMES = ["one", "two", "three", "four"]
 PAGE = 4096
 
 Step = Callable[[SQLiteDisk], Any]
+Meanwhile = Callable[[Callable[[], Any]], Future[Any]]
 
 
 @pytest.fixture
@@ -173,6 +177,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "with a damaged header": damage_header,
     "cut in half": lambda database: os.truncate(database, database.stat().st_size // 2),
     "emptied": lambda database: os.truncate(database, 0),
+    "deleted": Path.unlink,
 }
 
 
@@ -190,7 +195,7 @@ class TestADatabase:
         in_processes(write_records, tmp_path / "disk", ["old"])
         damage(tmp_path / "disk" / "cache.db", how)
         disk = open_disk(tmp_path / "disk")
-        if how != "emptied":
+        if how not in ("emptied", "deleted"):
             assert list(tmp_path.glob("disk.corrupt-*/cache.db"))
             assert "set the damaged database aside" in caplog.text
         assert await all_of(disk) == set()
@@ -212,8 +217,8 @@ class TestADatabase:
         assert await disk.get("newer", collection=COLLECTION) == {"n": 2}
         await other.close()
         assert await all_of(open_disk(tmp_path / "disk")) == {"new", "newer"}
-        assert len(list(tmp_path.glob("disk.corrupt-*"))) == 1
-        assert "set the damaged database aside" in caplog.text
+        assert len(list(tmp_path.glob("disk.corrupt-*"))) == (how != "deleted")
+        assert ("set the damaged database aside" in caplog.text) == (how != "deleted")
 
 
 def test_damage_that_two_find_at_once_is_set_aside_once(tmp_path: Path) -> None:
@@ -233,5 +238,55 @@ def test_damage_that_two_find_at_once_is_set_aside_once(tmp_path: Path) -> None:
 
     find(one, lambda: find(other, lambda: None))
     assert len(list(tmp_path.glob("disk.corrupt-*"))) == 1
+    one.close()
+    other.close()
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meanwhile]:
+    """Begin something in a thread, which goes on alone when that has ended or is going to wait for a lock."""
+    with ThreadPoolExecutor() as threads:
+
+        def begin(work: Callable[[], Any]) -> Future[Any]:
+            waits = threading.Event()
+            flock, caller = fcntl.flock, threading.get_ident()
+
+            def lock(descriptor: int, how: int) -> None:
+                if threading.get_ident() != caller:
+                    waits.set()
+                flock(descriptor, how)
+
+            monkeypatch.setattr(fcntl, "flock", lock)
+            begun = threads.submit(work)
+            begun.add_done_callback(lambda _: waits.set())
+            assert waits.wait(HANGS_AFTER)
+            return begun
+
+        yield begin
+
+
+def test_a_worker_that_starts_opens_no_database_that_another_one_makes(tmp_path: Path, meanwhile: Meanwhile) -> None:
+    with database._alone(tmp_path):
+        opened = meanwhile(lambda: open_database(tmp_path / "disk"))
+        assert not opened.done()
+    opened.result().close()
+
+
+def test_a_database_is_used_by_nobody_while_it_is_replaced(
+    tmp_path: Path, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (open_disk(tmp_path / "disk")._database for _ in range(2))
+    used: list[Future[Any]] = []
+
+    def set_aside(directory: Path, _: Exception) -> None:
+        directory.rename(tmp_path / "aside")
+        used.append(meanwhile(lambda: other.healing(lambda: other._sql("SELECT count(*) FROM Cache").fetchone())))
+        directory.mkdir()
+
+    monkeypatch.setattr(database, "set_aside", set_aside)
+    damage(tmp_path / "disk" / "cache.db", "with a damaged header")
+    one._sql("SELECT 1")
+    one._give_way(sqlite3.DatabaseError("database disk image is malformed"))
+    assert [use.result() for use in used] == [(0,)]
     one.close()
     other.close()

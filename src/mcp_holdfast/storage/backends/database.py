@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,24 +55,35 @@ class Database(Cache):  # type: ignore[misc]  # diskcache has no type informatio
     """Text in a database for all processes of one machine, in a directory of its own.
 
     What is damaged is found by an operation, or by `check`. Its directory is then renamed to `*.corrupt-*` by one
-    process, and each connection of all of them goes on with the new database when it is used next.
+    process, and each connection of all of them goes on with the new database when it is used next. One that was deleted
+    gives way to an empty one, too.
+
+    Whoever makes one holds `_alone`, so that nobody opens it before its tables are there.
     """
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / DBNAME
         self._turn = threading.RLock()
+        self._is_made = False
         super().__init__(directory, disk=InlineTextDisk, timeout=TIMEOUT, **SETTINGS)
+        self._is_made = True
 
     @property
     def _con(self) -> sqlite3.Connection:
-        identity = _identity_of(self._file)
-        if getattr(self._local, "identity", None) not in (None, identity):
+        if getattr(self._local, "con", None) is None or self._local.identity != _identity_of(self._file):
             self.close()
-        self._local.identity = identity
+            with _locked(self._file.parent.parent, fcntl.LOCK_SH) if self._is_made else nullcontext():
+                self._connect()
         connection: sqlite3.Connection = super()._con
         # To SQLite's module damaged text is an error of the whole database.
         connection.text_factory = _text
         return connection
+
+    def _connect(self) -> None:
+        self._local.identity = _identity_of(self._file)
+        _ = super()._con
+        # It makes a file where there is none.
+        self._local.identity = _identity_of(self._file)
 
     @contextmanager
     def _transact(self, retry: bool = False, filename: str | None = None) -> Iterator[Any]:
@@ -91,7 +102,7 @@ class Database(Cache):  # type: ignore[misc]  # diskcache has no type informatio
         try:
             return work()
         except sqlite3.DatabaseError as error:
-            if not is_damage(error):
+            if not is_damage(error) and not is_absence(error):
                 raise
             self._give_way(error)
             return work()
@@ -105,24 +116,26 @@ class Database(Cache):  # type: ignore[misc]  # diskcache has no type informatio
         if found != "ok":
             raise sqlite3.DatabaseError(found)
 
-    def _give_way(self, damage: sqlite3.DatabaseError) -> None:
-        damaged = getattr(self._local, "identity", None)
+    def _give_way(self, error: sqlite3.DatabaseError) -> None:
+        found = getattr(self._local, "identity", None)
         self.close()
-        with _one_at_a_time(self._file.parent.parent):
-            if _identity_of(self._file) == damaged:
-                set_aside(self._file.parent, damage)
+        with _alone(self._file.parent.parent):
+            if _identity_of(self._file) == found:
+                if is_damage(error):
+                    set_aside(self._file.parent, error)
                 Database(self._file.parent).close()
 
 
 def open_database(directory: Path) -> Database:
     """Open the database in a directory, or begin one; one that cannot be opened for its damage is set aside."""
-    try:
-        database = Database(directory)
-    except sqlite3.DatabaseError as error:
-        if not is_damage(error):
-            raise
-        set_aside(directory, error)
-        database = Database(directory)
+    with _alone(directory.parent):
+        try:
+            database = Database(directory)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            set_aside(directory, error)
+            database = Database(directory)
     database.check()
     return database
 
@@ -132,6 +145,11 @@ def is_damage(error: sqlite3.DatabaseError) -> bool:
     return type(error) is sqlite3.DatabaseError
 
 
+def is_absence(error: sqlite3.DatabaseError) -> bool:
+    """Whether SQLite says that a file has no tables, as one that it made itself where somebody had deleted it."""
+    return isinstance(error, sqlite3.OperationalError) and str(error).startswith("no such table")
+
+
 def set_aside(directory: Path, damage: sqlite3.DatabaseError) -> None:
     aside = directory.with_name(f"{directory.name}.corrupt-{time.time_ns()}")
     directory.rename(aside)
@@ -139,11 +157,16 @@ def set_aside(directory: Path, damage: sqlite3.DatabaseError) -> None:
     log.error("set the damaged database aside as %s and began an empty one: %s", aside, damage)
 
 
+def _alone(directory: Path) -> AbstractContextManager[None]:
+    """Keep others from opening or replacing the databases in a directory."""
+    return _locked(directory, fcntl.LOCK_EX)
+
+
 @contextmanager
-def _one_at_a_time(directory: Path) -> Iterator[None]:
+def _locked(directory: Path, how: int) -> Iterator[None]:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, how)
         yield
     finally:
         os.close(descriptor)
