@@ -123,6 +123,8 @@ class Database(Cache):  # type: ignore[misc]  # diskcache has no type informatio
             if _identity_of(self._file) == found:
                 if is_damage(error):
                     set_aside(self._file.parent, error)
+                else:
+                    log.error("the database %s was deleted while it was used; began an empty one", self._file)
                 Database(self._file.parent).close()
 
 
