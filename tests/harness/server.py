@@ -13,7 +13,10 @@ from typing import ClassVar, Self
 import httpx
 
 from harness.environments import LINE, programs_of
-from harness.waiting import HANGS_AFTER, eventually
+from harness.waiting import eventually
+
+FARGATE_STOPS_WITHIN = 120.0
+"""In seconds, from SIGTERM to SIGKILL: the most that a task definition may ask for."""
 
 PIN = "correct-horse"
 ENTRYPOINT = Path(__file__).parents[2] / "entrypoint.sh"
@@ -78,7 +81,7 @@ class ServerProcess(ABC):
         except httpx.TransportError:
             return False
 
-    def wait_for_exit(self, timeout: float = HANGS_AFTER) -> int:
+    def wait_for_exit(self, timeout: float = FARGATE_STOPS_WITHIN) -> int:
         return self._running().wait(timeout)
 
     def has_ended(self) -> bool:

@@ -37,7 +37,7 @@ def test_sessions_outlive_the_database_that_fastmcp_crashes_on(
 
     old = OldServer(VERSION, home, tmp_path / "old.log", **whole.settings())
     old.launch()
-    assert old.wait_for_exit() != 0
+    assert old.wait_for_exit(HANGS_AFTER) != 0
     assert "sqlite3.DatabaseError" in old.output()
 
     (home / "oauth-proxy/cache.db").write_bytes(damaged)
@@ -64,7 +64,7 @@ def test_sessions_outlive_two_servers_that_do_not_see_each_other_s_locks(
             assert OAuthClient(there).register().status_code == 500
         # The reason is written after the answer.
         other.terminate()
-        other.wait_for_exit()
+        other.wait_for_exit(HANGS_AFTER)
     finally:
         one.stop()
         other.stop()

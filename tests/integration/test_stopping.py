@@ -12,16 +12,13 @@ from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
 
 from harness.oauth import OAuthClient
-from harness.server import Server
+from harness.server import FARGATE_STOPS_WITHIN, Server
 from harness.waiting import HANGS_AFTER, eventually
 from integration.conftest import StartServer
 from integration.test_conversations import PAYLOAD
 from mcp_holdfast.http.stopping import CALLS_END_WITHIN, TOLD_WITHIN
 from mcp_holdfast.serve import gunicorn_settings
 from mcp_holdfast.settings import EXIT_CONFIG, Settings
-
-FARGATE_STOPS_WITHIN = 120
-"""In seconds, from SIGTERM to SIGKILL: the most that a task definition may ask for."""
 
 AT_ONCE = 10.0
 """In seconds: half of what calls may take from SIGTERM on."""

@@ -9,7 +9,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 STEALING = """
 import pathlib
-import time
 
 from harness import steal
 
